@@ -1,0 +1,263 @@
+use std::{
+    fmt,
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use equivalent::Equivalent;
+use foldhash::fast::RandomState;
+
+/// Whether nothing would be lost if this value were made again from scratch.
+pub trait Idle {
+    /// A closed breaker, a limit with nobody inside, a full bucket.
+    fn is_idle(&self) -> bool;
+}
+
+/// State per key, made on first use, with a cap on the number of keys.
+///
+/// Looking a key up takes no lock, so that threads that share a busy key do not wait for each
+/// other. When the cap is reached, a new key takes the place of keys that were not used lately:
+/// idle ones first (see [`Idle`]). The cap holds always, even when none is idle: then it is what was not
+/// used lately, and at last any, that gives way.
+///
+/// The rule for "lately" is the CLOCK algorithm (Corbató, 1968): each use after the first marks its
+/// key, each round of eviction takes away marks and removes what had none.
+pub struct Keyed<K, V> {
+    entries: papaya::HashMap<K, Entry<V>, RandomState>,
+    capacity: NonZeroUsize,
+    /// Held while a key is added; looking up never takes it.
+    adding: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    used: AtomicBool,
+}
+
+impl<V> Entry<V> {
+    fn mark_used(&self) {
+        // Looked at first, so that a busy key's cache line stays shared between its readers.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<K, V> Keyed<K, V>
+where
+    K: Hash + Eq,
+    V: Idle,
+{
+    /// Holds at most `capacity` keys.
+    #[must_use]
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            entries: papaya::HashMap::with_hasher(RandomState::default()),
+            capacity,
+            adding: Mutex::new(()),
+        }
+    }
+
+    /// Gives the value of `key` to `use_it`; makes it with `make` on first use.
+    pub fn with<R>(
+        &self,
+        key: &(impl Equivalent<K> + Hash + ?Sized),
+        make: impl FnOnce() -> (K, V),
+        use_it: impl FnOnce(&V) -> R,
+    ) -> R {
+        let entries = self.entries.pin();
+        if let Some(entry) = entries.get(key) {
+            entry.mark_used();
+            return use_it(&entry.value);
+        }
+        // Made before the lock is taken, since `make` is not ours.
+        let (new_key, value) = make();
+        let entry = {
+            let _adding = self.lock();
+            if let Some(entry) = entries.get(key) {
+                entry
+            } else {
+                self.make_room();
+                entries.get_or_insert(new_key, Entry { value, used: AtomicBool::new(false) })
+            }
+        };
+        use_it(&entry.value)
+    }
+
+    /// Gives the value of `key` to `use_it`, if there is one. Does not count as a use.
+    pub fn peek<R>(
+        &self,
+        key: &(impl Equivalent<K> + Hash + ?Sized),
+        use_it: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
+        self.entries.pin().get(key).map(|entry| use_it(&entry.value))
+    }
+
+    /// Shows every key with its value, in no order. Does not count as a use.
+    pub fn for_each(&self, mut show: impl FnMut(&K, &V)) {
+        for (key, entry) in &self.entries.pin() {
+            show(key, &entry.value);
+        }
+    }
+
+    /// Forgets `key`. Says whether it was there.
+    pub fn remove(&self, key: &(impl Equivalent<K> + Hash + ?Sized)) -> bool {
+        self.entries.pin().remove(key).is_some()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many keys there can be.
+    #[must_use]
+    pub const fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.adding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes an eighth of the keys when the cap is reached, so that a flood of new keys pays for
+    /// a round of eviction only now and then. Called with the lock held.
+    fn make_room(&self) {
+        let capacity = self.capacity.get();
+        let len = self.entries.len();
+        if len < capacity {
+            return;
+        }
+        let wanted = (capacity / 8).max(1) + (len - capacity);
+        let mut removed = 0;
+        for round in Round::ALL {
+            removed += self.evict(round, wanted - removed);
+            if removed >= wanted {
+                return;
+            }
+        }
+    }
+
+    fn evict(&self, round: Round, at_most: usize) -> usize {
+        let mut removed = 0;
+        self.entries.pin().retain(|_, entry| {
+            let goes = removed < at_most
+                && match round {
+                    Round::IdleAndUnused => {
+                        !entry.used.swap(false, Ordering::Relaxed) && entry.value.is_idle()
+                    }
+                    Round::Idle => entry.value.is_idle(),
+                    Round::Any => true,
+                };
+            removed += usize::from(goes);
+            !goes
+        });
+        removed
+    }
+}
+
+/// What goes, in this order, until there is room.
+#[derive(Clone, Copy, Debug)]
+enum Round {
+    IdleAndUnused,
+    Idle,
+    Any,
+}
+
+impl Round {
+    const ALL: [Self; 3] = [Self::IdleAndUnused, Self::Idle, Self::Any];
+}
+
+impl<K, V> fmt::Debug for Keyed<K, V>
+where
+    K: Hash + Eq + fmt::Debug,
+    V: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries.pin();
+        let values = entries.iter().map(|(key, entry)| (key, &entry.value));
+        f.debug_map().entries(values).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Value {
+        idle: bool,
+    }
+
+    impl Idle for Value {
+        fn is_idle(&self) -> bool {
+            self.idle
+        }
+    }
+
+    fn keyed(capacity: usize) -> Keyed<u64, Value> {
+        Keyed::new(NonZeroUsize::new(capacity).unwrap())
+    }
+
+    fn touch(keyed: &Keyed<u64, Value>, key: u64, idle: bool) {
+        keyed.with(&key, || (key, Value { idle }), |_| ());
+    }
+
+    #[test]
+    fn a_flood_of_keys_stays_within_the_cap_and_spares_the_busy_and_the_not_idle() {
+        let keyed = keyed(64);
+        touch(&keyed, 0, false);
+        for key in 2..100_000 {
+            touch(&keyed, 1, true);
+            touch(&keyed, key, true);
+            assert!(keyed.len() <= 64, "{} keys", keyed.len());
+        }
+        assert!(keyed.peek(&0, |_| ()).is_some(), "not idle");
+        assert!(keyed.peek(&1, |_| ()).is_some(), "busy");
+    }
+
+    #[test]
+    fn the_cap_holds_even_when_no_key_is_idle() {
+        let keyed = keyed(8);
+        (0..100).for_each(|key| touch(&keyed, key, false));
+        assert!(keyed.len() <= 8);
+        assert!(keyed.peek(&99, |_| ()).is_some());
+    }
+
+    #[test]
+    fn two_threads_that_meet_at_a_new_key_share_one_value() {
+        let keyed: Keyed<u64, Counter> = Keyed::new(NonZeroUsize::MIN);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for key in 0..1_000 {
+                        let add = |counter: &Counter| counter.0.fetch_add(1, Ordering::Relaxed);
+                        keyed.with(&7, || (7, Counter::default()), add);
+                        let _ = key;
+                    }
+                });
+            }
+        });
+        assert_eq!(keyed.peek(&7, |counter| counter.0.load(Ordering::Relaxed)), Some(2_000));
+    }
+
+    #[derive(Default)]
+    struct Counter(std::sync::atomic::AtomicU64);
+
+    impl Idle for Counter {
+        fn is_idle(&self) -> bool {
+            true
+        }
+    }
+}
