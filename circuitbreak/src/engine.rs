@@ -6,6 +6,8 @@
 
 mod admit;
 mod half_open;
+#[cfg(all(test, outrigger_loom))]
+mod loom;
 mod record;
 mod successes;
 mod window;

@@ -83,6 +83,7 @@ where
 pub struct PendingOutcome<C, O: Observe<CircuitBreakerEvent>, Response, Error> {
     /// `None` when the head has told the outcome already.
     permit: Option<Permit<O>>,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have trailers"))]
     classifier: C,
     of: PhantomData<fn(&Response, &Error)>,
 }

@@ -4,7 +4,8 @@ use outrigger_core::Enforcement;
 
 use crate::{State, TripRule, WindowCounts};
 
-/// A circuit at one moment. Made by [`CircuitBreaker::snapshot`].
+/// A circuit at one moment. Made by
+/// [`CircuitBreaker::snapshot`](crate::CircuitBreaker::snapshot).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

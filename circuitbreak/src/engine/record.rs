@@ -75,7 +75,8 @@ impl Engine {
     }
 
     fn is_slow(&self, latency: Duration) -> bool {
-        saturating_ns(latency) >= self.slow_ns.load(Ordering::Relaxed)
+        let slow_ns = self.slow_ns.load(Ordering::Relaxed);
+        slow_ns != NEVER && saturating_ns(latency) >= slow_ns
     }
 
     fn record_closed(&self, stripe: usize, generation: u64, entry: Entry, now_ns: u64) -> Recorded {

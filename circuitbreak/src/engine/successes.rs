@@ -31,8 +31,9 @@ impl Successes {
     pub(super) fn add(&self, stripe: usize, generation: u64) {
         let Some(Stripe { tagged }) = self.stripes.get(stripe % self.stripes.len()) else { return };
         let add = |old: u64| (old >> COUNT_BITS == tag(generation)).then(|| old + 1);
-        // Relaxed: the count guards no other memory. An `Err` is a result of an old generation.
-        let _ = tagged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        // `Release` pairs with the `Acquire` in `restart`: what was counted before a change of state
+        // is forgotten by it. An `Err` is a result of an old generation.
+        let _ = tagged.fetch_update(Ordering::Release, Ordering::Relaxed, add);
     }
 
     pub(super) fn sum(&self) -> u64 {
@@ -42,7 +43,7 @@ impl Successes {
     /// Starts again from zero for `generation`.
     pub(super) fn restart(&self, generation: u64) {
         for stripe in &self.stripes {
-            stripe.tagged.store(generation << COUNT_BITS, Ordering::Relaxed);
+            stripe.tagged.swap(generation << COUNT_BITS, Ordering::Acquire);
         }
     }
 }
