@@ -1,7 +1,7 @@
 //! Plain HTTP: hyper-util's client with a circuit breaker for each server, and one without, before
 //! three real axum servers of which one fails for a while.
 
-use std::{io, net::SocketAddr, process::ExitCode};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
 use axum::{
     Router,
@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
-use outrigger_examples::{Answer, Health, Report, SERVERS, Scenario};
+use outrigger_examples::{Answer, Chronicle, Health, Report, SERVERS, Scenario};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
@@ -33,7 +34,13 @@ async fn http() -> Result<Report, BoxError> {
     let (mut addresses, mut governed) = (Vec::new(), Vec::new());
     for server in 0..SERVERS.len() {
         addresses.push(serve(scenario.health(server)).await?);
-        governed.push(ServiceBuilder::new().map_err(BoxError::from).service(client.clone()));
+        let breaker = breaker(server, &chronicle)?;
+        governed.push(
+            ServiceBuilder::new()
+                .layer(CircuitBreakerLayer::from_handle(breaker).http())
+                .map_err(BoxError::from)
+                .service(client.clone()),
+        );
     }
     let ungoverned = ServiceBuilder::new().map_err(BoxError::from).service(client);
     let report = scenario
@@ -44,6 +51,20 @@ async fn http() -> Result<Report, BoxError> {
         )
         .await;
     Ok(report)
+}
+
+/// A breaker for one server. It opens when half of at least 20 calls within half a second failed, or
+/// took 250 ms; after a pause it lets a probe through, and closes when two in a row do well.
+fn breaker(server: usize, chronicle: &Chronicle) -> Result<CircuitBreaker<Chronicle>, BoxError> {
+    let policy = CircuitBreakerPolicy::builder()
+        .time_window(Duration::from_millis(500))
+        .error_rate(0.5, 20)
+        .slow_calls(Duration::from_millis(250), 0.5, 20)
+        .cool_down(Duration::from_millis(300))
+        .probe_interval(Duration::from_millis(100))
+        .build()?;
+    let breaker = CircuitBreaker::builder(policy).name(SERVERS[server]);
+    Ok(breaker.seed(Scenario::SEED).observe(chronicle.clone()).build())
 }
 
 /// Starts a server on a port that the system gives.
@@ -74,7 +95,9 @@ where
 {
     match read(service, server, number).await {
         Ok(status) if status.is_success() => Answer::Succeeded,
-        Err(error) if Rejection::find(&*error).is_some() => Answer::Refused,
+        Err(error) if Rejection::find(&*error).is_some_and(|refusal| !refusal.was_sent()) => {
+            Answer::Refused
+        }
         _ => Answer::Failed,
     }
 }

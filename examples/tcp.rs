@@ -10,12 +10,14 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use outrigger_core::Rejection;
-use outrigger_examples::{Answer, Health, Report, SERVERS, Scenario};
+use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
+use outrigger_core::{Outcome, Rejection};
+use outrigger_examples::{Answer, Chronicle, Health, Report, SERVERS, Scenario};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
@@ -40,7 +42,12 @@ async fn tcp() -> Result<Report, BoxError> {
     let (mut governed, mut ungoverned) = (Vec::new(), Vec::new());
     for server in 0..SERVERS.len() {
         let address = serve(scenario.health(server)).await?;
-        governed.push(ServiceBuilder::new().service(Client::connect(address).await?));
+        let breaker = breaker(server, &chronicle)?;
+        governed.push(
+            ServiceBuilder::new()
+                .layer(CircuitBreakerLayer::from_handle(breaker).classify(judge))
+                .service(Client::connect(address).await?),
+        );
         ungoverned.push(Client::connect(address).await?);
     }
     let report = scenario
@@ -53,14 +60,37 @@ async fn tcp() -> Result<Report, BoxError> {
     Ok(report)
 }
 
+/// A breaker for one server. It opens when half of at least 20 calls within half a second failed, or
+/// took 250 ms; after a pause it lets a probe through, and closes when two in a row do well.
+fn breaker(server: usize, chronicle: &Chronicle) -> Result<CircuitBreaker<Chronicle>, BoxError> {
+    let policy = CircuitBreakerPolicy::builder()
+        .time_window(Duration::from_millis(500))
+        .error_rate(0.5, 20)
+        .slow_calls(Duration::from_millis(250), 0.5, 20)
+        .cool_down(Duration::from_millis(300))
+        .probe_interval(Duration::from_millis(100))
+        .build()?;
+    let breaker = CircuitBreaker::builder(policy).name(SERVERS[server]);
+    Ok(breaker.seed(Scenario::SEED).observe(chronicle.clone()).build())
+}
+
+/// What an answer says of the server. A reply can be a failure, and not only an error.
+fn judge(result: Result<&Reply, &CallError>) -> Outcome {
+    match result {
+        Ok(Reply::Welcome) => Outcome::Success,
+        Ok(Reply::Unavailable) | Err(CallError::Disconnected) => Outcome::Failure,
+        Err(CallError::Refused(_)) => Outcome::Ignored,
+    }
+}
+
 async fn greet<S>(service: S, number: u64) -> Answer
 where
     S: Service<Greeting, Response = Reply, Error = CallError>,
 {
     match service.oneshot(Greeting { number }).await {
         Ok(Reply::Welcome) => Answer::Succeeded,
-        Err(CallError::Refused(_)) => Answer::Refused,
-        Ok(Reply::Unavailable) | Err(CallError::Disconnected) => Answer::Failed,
+        Err(CallError::Refused(refusal)) if !refusal.was_sent() => Answer::Refused,
+        Ok(Reply::Unavailable) | Err(_) => Answer::Failed,
     }
 }
 
@@ -115,23 +145,25 @@ fn parse_reply(mut frame: BytesMut) -> io::Result<(u64, Reply)> {
 async fn serve(health: Health) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer_all(
-                Framed::new(stream, LengthDelimitedCodec::new()),
-                health.clone(),
-            ));
-        }
-    });
+    tokio::spawn(accept_all(listener, health));
     Ok(address)
+}
+
+async fn accept_all(listener: TcpListener, health: Health) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let frames = Framed::new(stream, LengthDelimitedCodec::new());
+        tokio::spawn(answer_all(frames, health.clone()));
+    }
 }
 
 /// Answers the requests of one connection until it ends, each as soon as the server can.
 async fn answer_all(frames: Frames, health: Health) -> io::Result<()> {
     let (mut out, mut requests) = frames.split();
-    let (replies, mut replied) = mpsc::channel(64);
+    let (replies, mut outbox) = mpsc::channel(64);
     tokio::spawn(async move {
-        while let Some(frame) = replied.recv().await {
+        while let Some(frame) = outbox.recv().await {
             out.send(frame).await?;
         }
         io::Result::Ok(())

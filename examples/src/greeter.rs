@@ -20,10 +20,13 @@ use std::{
 
 use http::uri::PathAndQuery;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
-    Request, Response, Status, body::Body, client::GrpcService, codegen::StdError,
-    server::NamedService, transport::Server,
+    Request, Response, Status,
+    body::Body,
+    client::GrpcService,
+    codegen::StdError,
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
@@ -56,8 +59,9 @@ pub struct Reply {
 pub async fn serve(health: Health) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder().add_service(Greeter { health });
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(server.serve_with_incoming(connections));
     Ok(address)
 }
 

@@ -22,7 +22,7 @@ mod program;
 mod report;
 mod scenario;
 
-pub use load::{Answer, Tally};
+pub use load::Answer;
 pub use program::run;
-pub use report::{Change, Chronicle, Report};
+pub use report::{Chronicle, Report};
 pub use scenario::{Health, SERVERS, Scenario};

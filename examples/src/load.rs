@@ -23,23 +23,28 @@ pub enum Answer {
 
 /// What became of many calls.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub(crate) struct Tally {
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
     pub(crate) refused: u64,
+    /// What callers waited for answers that were failures.
+    pub(crate) in_vain: Duration,
     latency_us: Histogram<u64>,
 }
 
 impl Tally {
     fn new() -> Self {
         let latency_us = Histogram::new(3).expect("three digits are within the range");
-        Self { succeeded: 0, failed: 0, refused: 0, latency_us }
+        Self { succeeded: 0, failed: 0, refused: 0, in_vain: Duration::ZERO, latency_us }
     }
 
     fn add(&mut self, answer: Answer, latency: Duration) {
         match answer {
             Answer::Succeeded => self.succeeded += 1,
-            Answer::Failed => self.failed += 1,
+            Answer::Failed => {
+                self.failed += 1;
+                self.in_vain += latency;
+            }
             Answer::Refused => self.refused += 1,
         }
         self.latency_us += u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -52,6 +57,7 @@ impl Tally {
             sum.succeeded += tally.succeeded;
             sum.failed += tally.failed;
             sum.refused += tally.refused;
+            sum.in_vain += tally.in_vain;
             sum.latency_us += &tally.latency_us;
         }
         sum

@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-pub use self::chronicle::{Change, Chronicle};
+use self::chronicle::Change;
+pub use self::chronicle::Chronicle;
 use crate::{
     load::Tally,
     scenario::{SERVERS, Scenario},
@@ -48,6 +49,8 @@ struct Row {
     refused: u64,
     p50_ms: f64,
     p99_ms: f64,
+    /// How long callers waited, all together, for answers that were failures.
+    waited_in_vain_s: f64,
 }
 
 impl Report {
@@ -60,12 +63,12 @@ impl Report {
         Self {
             scenario: scenario.clone(),
             seed: Scenario::SEED,
-            seconds: Scenario::LENGTH.as_secs_f64(),
+            seconds: seconds(Scenario::LENGTH),
             calls_per_second: Scenario::CALLS_PER_SECOND,
             fault: Fault {
                 server: SERVERS[Scenario::FAULTY],
-                from_s: Scenario::FAULT.start.as_secs_f64(),
-                until_s: Scenario::FAULT.end.as_secs_f64(),
+                from_s: seconds(Scenario::FAULT.start),
+                until_s: seconds(Scenario::FAULT.end),
                 answers_after_ms: millis(Scenario::SLOWNESS),
             },
             governed: Side::new(governed),
@@ -129,12 +132,21 @@ impl Row {
             refused: tally.refused,
             p50_ms: millis(tally.latency(0.5)),
             p99_ms: millis(tally.latency(0.99)),
+            waited_in_vain_s: seconds(tally.in_vain),
         }
     }
 }
 
+/// To the microsecond, so that the number is short.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 µs")]
 fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+    duration.as_micros() as f64 / 1_000.0
+}
+
+/// To the millisecond.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 ms")]
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1_000.0
 }
 
 impl fmt::Display for Report {
@@ -149,7 +161,16 @@ mod tests {
 
     fn row(server: &'static str, failed: u64, refused: u64) -> Row {
         let calls = 10 + failed + refused;
-        Row { server, calls, succeeded: 10, failed, refused, p50_ms: 0.3, p99_ms: 1.2 }
+        Row {
+            server,
+            calls,
+            succeeded: 10,
+            failed,
+            refused,
+            p50_ms: 0.3,
+            p99_ms: 1.2,
+            waited_in_vain_s: 0.9,
+        }
     }
 
     fn side(failed: u64, refused: u64) -> Side {
@@ -157,8 +178,17 @@ mod tests {
         Side { servers, total: row("all", failed, refused) }
     }
 
-    fn change(server: &'static str, from: &'static str, to: &'static str) -> Change {
-        Change { at_s: 3.2, server, from, to, cause: "tripped", calls: 30, errors: 20 }
+    fn change(server: &str, from: &'static str, to: &'static str) -> Change {
+        Change {
+            at_s: 3.2,
+            server: server.to_owned(),
+            from,
+            to,
+            cause: "error rate",
+            calls: 30,
+            failed: 20,
+            slow: 0,
+        }
     }
 
     fn kept() -> Report {
@@ -189,7 +219,7 @@ mod tests {
             (|report| report.governed = side(3, 0), "refused fast"),
             (|report| report.state_changes.truncate(2), "closes again"),
             (|report| report.governed.total.refused += 1, "healthy server is refused"),
-            (|report| report.state_changes[0].server = "a", "opens"),
+            (|report| report.state_changes[1].server = "a".to_owned(), "healthy servers stay"),
             (|report| report.governed = side(23, 20), "fewer calls"),
             (|report| report.ungoverned = side(23, 1), "no breaker"),
         ];
@@ -211,6 +241,6 @@ mod tests {
         let table = report.to_string();
         assert!(table.contains("half_open -> closed"), "{table}");
         let b = table.lines().find(|line| line.trim_start().starts_with('b')).unwrap();
-        assert!(b.split_whitespace().eq(["b", "33", "10", "3", "20", "0.3", "1.2"]), "{b}");
+        assert!(b.split_whitespace().eq(["b", "33", "10", "3", "20", "0.3", "1.2", "0.9"]), "{b}");
     }
 }

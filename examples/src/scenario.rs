@@ -41,13 +41,13 @@ impl fmt::Display for Scenario {
 
 impl Scenario {
     /// How long calls are sent.
-    pub const LENGTH: Duration = Duration::from_secs(6);
+    pub const LENGTH: Duration = Duration::from_secs(8);
     /// How many calls are sent per second, to all servers together, whatever became of the last.
     pub const CALLS_PER_SECOND: u32 = 300;
     /// The server that fails.
     pub const FAULTY: usize = 1;
     /// When it fails: from half way until enough time is left to see it healed.
-    pub const FAULT: Range<Duration> = Duration::from_secs(3)..Duration::from_millis(4_500);
+    pub const FAULT: Range<Duration> = Duration::from_secs(4)..Duration::from_millis(6_500);
     /// How long it takes for an answer while it fails.
     pub const SLOWNESS: Duration = Duration::from_millis(300);
     /// Seeds the choice of a server for each call.

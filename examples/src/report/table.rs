@@ -15,10 +15,11 @@ pub(super) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
 }
 
 fn write_side(title: &str, side: &Side, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "{title}")?;
     writeln!(
         f,
-        "{title:<24}{:>7}{:>11}{:>8}{:>9}{:>10}{:>10}",
-        "calls", "succeeded", "failed", "refused", "p50 ms", "p99 ms",
+        "  {:<6}{:>7}{:>11}{:>8}{:>9}{:>9}{:>9}{:>18}",
+        "server", "calls", "succeeded", "failed", "refused", "p50 ms", "p99 ms", "waited in vain s",
     )?;
     for row in side.servers.iter().chain([&side.total]) {
         write_row(row, f)?;
@@ -27,9 +28,10 @@ fn write_side(title: &str, side: &Side, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 }
 
 fn write_row(row: &Row, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Row { server, calls, succeeded, failed, refused, p50_ms, p99_ms } = row;
+    let Row { server, calls, succeeded, failed, refused, p50_ms, p99_ms, waited_in_vain_s } = row;
     writeln!(
         f,
-        "  {server:<22}{calls:>7}{succeeded:>11}{failed:>8}{refused:>9}{p50_ms:>10.1}{p99_ms:>10.1}",
+        "  {server:<6}{calls:>7}{succeeded:>11}{failed:>8}{refused:>9}{p50_ms:>9.1}{p99_ms:>9.1}\
+         {waited_in_vain_s:>18.1}",
     )
 }
