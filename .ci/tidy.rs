@@ -68,9 +68,25 @@ fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Every member takes the house's lints, and the arrows between the crates run one way.
 fn faults_of_manifest(member: &str, manifest: &str) -> Vec<String> {
-    let inherits = manifest.contains("[lints]\nworkspace = true");
-    if inherits { vec![] } else { vec![format!("{member}/Cargo.toml: takes no workspace lints")] }
+    let mut faults = Vec::new();
+    if !manifest.contains("[lints]\nworkspace = true") {
+        faults.push(format!("{member}/Cargo.toml: takes no workspace lints"));
+    }
+    let may_know = |name: &str| match member {
+        "core" => false,
+        "bench" | "examples" | "governance" => true,
+        "observability" => name != "outrigger",
+        _ => ["outrigger-core", "outrigger-testing"].contains(&name),
+    };
+    let names = manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    for name in names.filter(|name| name.starts_with("outrigger")) {
+        if !may_know(name) {
+            faults.push(format!("{member}/Cargo.toml: must know nothing of `{name}`"));
+        }
+    }
+    faults
 }
 
 /// Every dependency says why it is there. Neighbours of one family may share a reason.
@@ -226,5 +242,19 @@ mod tests {
     fn a_member_without_the_workspace_lints_is_told() {
         assert_eq!(faults_of_manifest("a", "[package]\n").len(), 1);
         assert_eq!(faults_of_manifest("a", "[lints]\nworkspace = true\n").len(), 0);
+    }
+
+    #[test]
+    fn an_arrow_that_runs_the_wrong_way_is_told() {
+        let told = |member: &str, dependency: &str| {
+            let manifest = format!("{dependency}.workspace = true\n[lints]\nworkspace = true\n");
+            faults_of_manifest(member, &manifest).len()
+        };
+        assert_eq!(told("retry", "outrigger-core"), 0);
+        assert_eq!(told("retry", "outrigger-circuitbreak"), 1);
+        assert_eq!(told("core", "outrigger-testing"), 1);
+        assert_eq!(told("observability", "outrigger-retry"), 0);
+        assert_eq!(told("observability", "outrigger"), 1);
+        assert_eq!(told("governance", "outrigger-retry"), 0);
     }
 }
