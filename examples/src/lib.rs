@@ -22,6 +22,9 @@ mod program;
 mod report;
 mod scenario;
 
+#[cfg(doctest)]
+mod readme;
+
 pub use load::Answer;
 pub use program::run;
 pub use report::{Chronicle, Report};
