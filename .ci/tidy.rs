@@ -53,12 +53,18 @@ fn members(root: &str) -> Vec<String> {
         .collect()
 }
 
+/// What holds tests only, by the house's names.
+const TESTS: [&str; 4] = ["benches", "loom.rs", "tests", "tests.rs"];
+
 /// All Rust files of a member but its tests and benches.
 fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("benches") {
+        if TESTS.iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        if path.is_dir() {
             found.extend(sources(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);

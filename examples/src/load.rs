@@ -30,24 +30,36 @@ pub(crate) struct Tally {
     /// What callers waited for answers that were failures.
     pub(crate) in_vain: Duration,
     latency_us: Histogram<u64>,
+    refusal_us: Histogram<u64>,
 }
 
 impl Tally {
     fn new() -> Self {
-        let latency_us = Histogram::new(3).expect("three digits are within the range");
-        Self { succeeded: 0, failed: 0, refused: 0, in_vain: Duration::ZERO, latency_us }
+        let histogram = || Histogram::new(3).expect("three digits are within the range");
+        Self {
+            succeeded: 0,
+            failed: 0,
+            refused: 0,
+            in_vain: Duration::ZERO,
+            latency_us: histogram(),
+            refusal_us: histogram(),
+        }
     }
 
     fn add(&mut self, answer: Answer, latency: Duration) {
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us += latency_us;
         match answer {
             Answer::Succeeded => self.succeeded += 1,
             Answer::Failed => {
                 self.failed += 1;
                 self.in_vain += latency;
             }
-            Answer::Refused => self.refused += 1,
+            Answer::Refused => {
+                self.refused += 1;
+                self.refusal_us += latency_us;
+            }
         }
-        self.latency_us += u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
     }
 
     /// What became of all calls, to whichever server.
@@ -59,6 +71,7 @@ impl Tally {
             sum.refused += tally.refused;
             sum.in_vain += tally.in_vain;
             sum.latency_us += &tally.latency_us;
+            sum.refusal_us += &tally.refusal_us;
         }
         sum
     }
@@ -70,6 +83,11 @@ impl Tally {
     /// The time within which the share `quantile` of all calls had an answer, a refusal among them.
     pub(crate) fn latency(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.latency_us.value_at_quantile(quantile))
+    }
+
+    /// The time within which 99 of 100 refused calls knew it; `None` where none was refused.
+    pub(crate) fn refusal_us_p99(&self) -> Option<u64> {
+        (self.refused > 0).then(|| self.refusal_us.value_at_quantile(0.99))
     }
 }
 

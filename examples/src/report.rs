@@ -51,6 +51,7 @@ struct Row {
     p99_ms: f64,
     /// How long callers waited, all together, for answers that were failures.
     waited_in_vain_s: f64,
+    refusal_p99_us: Option<u64>,
 }
 
 impl Report {
@@ -133,6 +134,7 @@ impl Row {
             p50_ms: millis(tally.latency(0.5)),
             p99_ms: millis(tally.latency(0.99)),
             waited_in_vain_s: seconds(tally.in_vain),
+            refusal_p99_us: tally.refusal_us_p99(),
         }
     }
 }
@@ -170,6 +172,7 @@ mod tests {
             p50_ms: 0.3,
             p99_ms: 1.2,
             waited_in_vain_s: 0.9,
+            refusal_p99_us: (refused > 0).then_some(7),
         }
     }
 
@@ -240,6 +243,7 @@ mod tests {
 
         let table = report.to_string();
         assert!(table.contains("half_open -> closed"), "{table}");
+        assert_eq!(table.matches("refused calls knew it within 7 µs").count(), 1, "{table}");
         let b = table.lines().find(|line| line.trim_start().starts_with('b')).unwrap();
         assert!(b.split_whitespace().eq(["b", "33", "10", "3", "20", "0.3", "1.2", "0.9"]), "{b}");
     }

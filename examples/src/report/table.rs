@@ -24,11 +24,15 @@ fn write_side(title: &str, side: &Side, f: &mut fmt::Formatter<'_>) -> fmt::Resu
     for row in side.servers.iter().chain([&side.total]) {
         write_row(row, f)?;
     }
+    if let Some(us) = side.total.refusal_p99_us {
+        writeln!(f, "  99 of 100 refused calls knew it within {us} µs")?;
+    }
     writeln!(f)
 }
 
 fn write_row(row: &Row, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Row { server, calls, succeeded, failed, refused, p50_ms, p99_ms, waited_in_vain_s } = row;
+    let Row { server, calls, succeeded, failed, refused, p50_ms, p99_ms, waited_in_vain_s, .. } =
+        row;
     writeln!(
         f,
         "  {server:<6}{calls:>7}{succeeded:>11}{failed:>8}{refused:>9}{p50_ms:>9.1}{p99_ms:>9.1}\
