@@ -126,7 +126,7 @@ impl<B, C, T> CircuitBreakerLayer<B, C, T> {
 
     /// Lets a call be over when `completion` says so.
     #[must_use]
-    pub fn completion<U>(self, completion: U) -> CircuitBreakerLayer<B, C, U> {
+    pub fn complete_on<U>(self, completion: U) -> CircuitBreakerLayer<B, C, U> {
         let Self { breakers, classifier, .. } = self;
         CircuitBreakerLayer { breakers, classifier, completion }
     }
@@ -137,7 +137,7 @@ impl<B, C, T> CircuitBreakerLayer<B, C, T> {
     pub fn http(
         self,
     ) -> CircuitBreakerLayer<B, outrigger_core::HttpStatus, outrigger_core::OnBodyEnd> {
-        self.classify(outrigger_core::HttpStatus).completion(outrigger_core::OnBodyEnd)
+        self.classify(outrigger_core::HttpStatus).complete_on(outrigger_core::OnBodyEnd)
     }
 
     /// Judges by `grpc-status`, in the head or in the trailers; a call is over when its body is.
@@ -146,7 +146,7 @@ impl<B, C, T> CircuitBreakerLayer<B, C, T> {
     pub fn grpc(
         self,
     ) -> CircuitBreakerLayer<B, outrigger_core::GrpcStatus, outrigger_core::OnBodyEnd> {
-        self.classify(outrigger_core::GrpcStatus).completion(outrigger_core::OnBodyEnd)
+        self.classify(outrigger_core::GrpcStatus).complete_on(outrigger_core::OnBodyEnd)
     }
 }
 
