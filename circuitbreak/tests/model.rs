@@ -12,6 +12,7 @@ use outrigger_circuitbreak::{
     WindowCounts,
 };
 use outrigger_core::Outcome;
+use outrigger_testing::Walk;
 use proptest::{prelude::*, test_runner::RngSeed};
 use support::{MS, exact};
 use tokio::time::Instant;
@@ -327,7 +328,7 @@ proptest! {
 /// World reference R5: however probes end, half-open never lasts when calls keep coming.
 #[tokio::test(start_paused = true)]
 async fn half_open_ends_in_every_one_of_ten_thousand_random_interleavings() {
-    let mut rng = fastrand::Rng::with_seed(5);
+    let mut walk = Walk::new(5);
     for case in 0..10_000 {
         let breaker = CircuitBreaker::new(policy(false, Abandoned::Ignored));
         for _ in 0..4 {
@@ -336,14 +337,14 @@ async fn half_open_ends_in_every_one_of_ten_thousand_random_interleavings() {
         tokio::time::advance(COOL_DOWN).await;
         let mut hung = Vec::new();
         for _ in 0..6 {
-            match (breaker.try_acquire(), rng.u8(0..4)) {
+            match (breaker.try_acquire(), walk.below(4)) {
                 (Ok(permit), 0) => drop(permit),
                 (Ok(permit), 1) => permit.record(Outcome::Ignored),
                 (Ok(permit), 2) => hung.push(permit),
                 (Ok(permit), _) => permit.record(Outcome::Success),
                 (Err(_), _) => {}
             }
-            tokio::time::advance(rng.u32(0..200) * MS).await;
+            walk.pass(200 * MS).await;
         }
         // From now on every call ends well: within the probe limit the circuit is closed.
         for _ in 0..20 {
