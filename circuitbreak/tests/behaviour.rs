@@ -43,6 +43,16 @@ mod window {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_success_counts_in_its_own_bucket_though_nobody_looked_in_between() {
+        let breaker = breaker(exact());
+        call(&breaker, Outcome::Success);
+        pass(9_950 * MS).await;
+        call(&breaker, Outcome::Success);
+        pass(SECOND).await;
+        assert_eq!(breaker.snapshot().counts.calls, 1, "only the first is too old");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn half_a_window_later_only_the_younger_half_remains() {
         let breaker = breaker(exact());
         calls(&breaker, 10, Outcome::Failure);
