@@ -38,11 +38,11 @@ fn on_two_threads<R: 'static>(work: impl Fn(usize) -> R + Send + Sync + 'static)
         .map(|thread| thread.join().unwrap())
 }
 
-#[test]
-fn loom_one_of_two_callers_becomes_the_probe() {
-    loom::model(|| {
+/// Two callers ask at once after the cool-down: one becomes the probe, and opens the circuit half.
+fn one_of_two_callers_becomes_the_probe(policy: fn() -> CircuitBreakerPolicyBuilder) {
+    loom::model(move || {
         let start = Instant::now();
-        let engine = engine(touchy(), start);
+        let engine = engine(policy(), start);
         assert!(record(&engine, 0, Outcome::Failure, start));
         let shared = Arc::clone(&engine);
         let admitted = on_two_threads(move |_| {
@@ -53,6 +53,16 @@ fn loom_one_of_two_callers_becomes_the_probe() {
         assert_eq!(admitted.iter().filter(|(_, changed)| *changed).count(), 1);
         assert_eq!(engine.state(), State::HalfOpen);
     });
+}
+
+#[test]
+fn loom_one_of_two_callers_becomes_the_probe_of_an_interval() {
+    one_of_two_callers_becomes_the_probe(|| touchy().max_probes(2));
+}
+
+#[test]
+fn loom_one_of_two_callers_takes_the_only_place() {
+    one_of_two_callers_becomes_the_probe(|| touchy().probe_interval(Duration::ZERO));
 }
 
 #[test]
