@@ -12,7 +12,7 @@ mod record;
 mod successes;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use outrigger_core::Enforcement;
@@ -76,7 +76,7 @@ struct Core {
 pub(crate) struct Ticket {
     generation: u64,
     /// The place that a probe holds; `None` for a call on a closed circuit.
-    probe: Option<u64>,
+    probe: Option<NonZeroU64>,
     /// Read only where a rule asks for the latency.
     pub(crate) started: Option<Instant>,
 }
@@ -153,6 +153,7 @@ impl Engine {
     }
 
     /// Whether the policy that the engine acts by acts.
+    #[inline]
     pub(crate) fn enforcement(&self) -> Enforcement {
         match self.enforcement.load(Ordering::Relaxed) {
             0 => Enforcement::Enforced,
@@ -162,6 +163,7 @@ impl Engine {
     }
 
     /// Whether the ticket of a call needs to know when the call started.
+    #[inline]
     pub(crate) fn wants_latency(&self) -> bool {
         self.slow_ns.load(Ordering::Relaxed) != NEVER
     }

@@ -30,6 +30,7 @@ impl From<Result<Ticket, Refusal>> for Admission {
 
 impl Engine {
     /// Lets a call through if the circuit is closed: for which no clock is needed.
+    #[inline]
     pub(crate) fn admit_closed(&self) -> Option<Ticket> {
         // `Acquire` pairs with the `Release` in `enter`, here and in `admit`: who sees a state sees
         // the gate that was set for it.

@@ -1,5 +1,7 @@
 //! Which calls may probe a circuit that is half open.
 
+use std::num::NonZeroU64;
+
 use super::window::saturating_ns;
 use crate::CircuitBreakerPolicy;
 
@@ -7,7 +9,8 @@ use crate::CircuitBreakerPolicy;
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     running: Vec<Probe>,
-    next_id: u64,
+    /// Counts the probes that this circuit ever had; names them.
+    admitted: u64,
     /// The probe interval has passed from then on.
     next_at_ns: u64,
     successes: u32,
@@ -15,7 +18,7 @@ pub(super) struct Probes {
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    id: u64,
+    id: NonZeroU64,
     /// From then on another call may take its place.
     lost_at_ns: u64,
 }
@@ -37,12 +40,16 @@ impl Probes {
     }
 
     /// Gives a call a place as a probe, if there is one at `now_ns`.
-    pub(super) fn admit(&mut self, policy: &CircuitBreakerPolicy, now_ns: u64) -> Option<u64> {
+    pub(super) fn admit(
+        &mut self,
+        policy: &CircuitBreakerPolicy,
+        now_ns: u64,
+    ) -> Option<NonZeroU64> {
         if now_ns < self.next_at_ns || self.is_full(policy) {
             return None;
         }
-        let id = self.next_id;
-        self.next_id += 1;
+        self.admitted += 1;
+        let id = NonZeroU64::new(self.admitted)?;
         let lost_at_ns = now_ns.saturating_add(saturating_ns(policy.probe_limit()));
         self.running.push(Probe { id, lost_at_ns });
         self.next_at_ns = now_ns.saturating_add(saturating_ns(policy.probe_interval()));
@@ -60,7 +67,7 @@ impl Probes {
     }
 
     /// Ends a probe. `false` when it had lost its place: then its result counts for nothing.
-    pub(super) fn end(&mut self, id: u64) -> bool {
+    pub(super) fn end(&mut self, id: NonZeroU64) -> bool {
         let before = self.running.len();
         self.running.retain(|probe| probe.id != id);
         self.running.len() < before

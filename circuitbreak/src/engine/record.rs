@@ -1,6 +1,6 @@
 //! What the results of calls change.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use outrigger_core::Outcome;
 use tokio::time::Instant;
@@ -34,6 +34,7 @@ pub(crate) struct Question {
 impl Engine {
     /// Takes a result. One from before the last change of state counts for nothing.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is spent once")]
+    #[inline]
     pub(crate) fn record(
         &self,
         stripe: usize,
@@ -42,11 +43,11 @@ impl Engine {
         now: Instant,
     ) -> Recorded {
         let Ticket { generation, probe, started } = ticket;
-        let latency = started.map(|started| now.saturating_duration_since(started));
+        let is_slow = |started| self.is_slow(now.saturating_duration_since(started));
         let entry = (outcome != Outcome::Ignored).then(|| Entry {
             failure: outcome == Outcome::Failure,
             timeout: outcome == Outcome::Timeout,
-            slow: latency.is_some_and(|latency| self.is_slow(latency)),
+            slow: started.is_some_and(is_slow),
         });
         match (probe, entry) {
             (Some(id), entry) => self.record_probe(generation, id, entry, self.ns(now)),
@@ -79,6 +80,7 @@ impl Engine {
         slow_ns != NEVER && saturating_ns(latency) >= slow_ns
     }
 
+    #[inline]
     fn record_closed(&self, stripe: usize, generation: u64, entry: Entry, now_ns: u64) -> Recorded {
         if entry != Entry::SUCCESS || self.counts_calls.load(Ordering::Relaxed) {
             return self.record_in_core(generation, entry, now_ns);
@@ -149,7 +151,7 @@ impl Engine {
     fn record_probe(
         &self,
         generation: u64,
-        id: u64,
+        id: NonZeroU64,
         entry: Option<Entry>,
         now_ns: u64,
     ) -> Recorded {
@@ -173,7 +175,7 @@ impl Engine {
         Recorded::Nothing
     }
 
-    fn give_back(&self, generation: u64, id: u64) -> Recorded {
+    fn give_back(&self, generation: u64, id: NonZeroU64) -> Recorded {
         let mut core = self.lock();
         if self.generation() == generation && core.probes.end(id) {
             core.probes.skip_interval();
