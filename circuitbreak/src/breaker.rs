@@ -107,10 +107,10 @@ impl<O> CircuitBreaker<O> {
     }
 }
 
-/// As many stripes as there are processors, within reason.
+/// As many stripes as there are processors, within reason, and a power of two.
 fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16);
+    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
     *COUNT.get_or_init(count)
 }
 
@@ -135,7 +135,7 @@ impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
     /// A [`Rejection`] with reason `circuit_open`, `circuit_half_open` or `circuit_forced_open`;
     /// an open circuit says how long it will stay so.
     pub fn try_acquire(&self) -> Result<Permit<O>, Rejection> {
-        let stripe = &self.stripes[stripe_of_thread() % self.stripes.len()];
+        let stripe = &self.stripes[stripe_of_thread() & (self.stripes.len() - 1)];
         let shared = &*stripe.shared;
         let enforcement = shared.follow_policy();
         if enforcement == Enforcement::Disabled {

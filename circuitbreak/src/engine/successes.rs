@@ -22,14 +22,16 @@ const COUNT_BITS: u32 = 44;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 impl Successes {
+    /// `stripes` is a power of two, so that choosing one needs no division.
     pub(super) fn new(stripes: usize, generation: u64) -> Self {
+        debug_assert!(stripes.is_power_of_two(), "{stripes} stripes");
         let stripe = |_| Stripe { tagged: AtomicU64::new(generation << COUNT_BITS) };
         Self { stripes: (0..stripes).map(stripe).collect() }
     }
 
     /// Counts one, unless `generation` is over.
     pub(super) fn add(&self, stripe: usize, generation: u64) {
-        let Some(Stripe { tagged }) = self.stripes.get(stripe % self.stripes.len()) else { return };
+        let Some(Stripe { tagged }) = self.stripes.get(stripe) else { return };
         let add = |old: u64| (old >> COUNT_BITS == tag(generation)).then(|| old + 1);
         // `Release` pairs with the `Acquire` in `restart`: what was counted before a change of state
         // is forgotten by it. An `Err` is a result of an old generation.

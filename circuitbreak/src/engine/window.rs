@@ -197,8 +197,10 @@ impl CountWindow {
     }
 }
 
+/// Without the 128 bits of `Duration::as_nanos`, since every call asks.
 pub(super) fn saturating_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let whole_ns = duration.as_secs().saturating_mul(1_000_000_000);
+    whole_ns.saturating_add(duration.subsec_nanos().into())
 }
 
 #[cfg(test)]
