@@ -45,8 +45,8 @@ pub struct CircuitBreaker<O = ()> {
     stripes: Arc<[Arc<Stripe<O>>]>,
 }
 
-/// Alone on its cache lines, count of owners and all.
-#[repr(align(128))]
+/// On cache lines of its own, count of owners and all.
+#[repr(align(64))]
 pub(crate) struct Stripe<O> {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared<O>>,
@@ -107,11 +107,12 @@ impl<O> CircuitBreaker<O> {
     }
 }
 
-/// As many stripes as there are processors, within reason, and a power of two.
+/// Some stripes for each processor, so that threads that come and go seldom meet in one; a power of
+/// two.
 fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
-    *COUNT.get_or_init(count)
+    let processors = || available_parallelism().map_or(4, NonZeroUsize::get);
+    *COUNT.get_or_init(|| (4 * processors()).next_power_of_two().clamp(8, 64))
 }
 
 /// The stripe of the present thread.

@@ -10,9 +10,9 @@
 //! use std::panic::catch_unwind;
 //!
 //! use outrigger_testing::laws;
-//! use tower::layer::{layer_fn, util::Identity};
+//! use tower::{layer::layer_fn, util::MapResponseLayer};
 //!
-//! laws::all(Identity::new);
+//! laws::all(|| MapResponseLayer::new(|answer: u32| answer));
 //!
 //! // A layer that calls a clone which was never polled ready breaks the first law.
 //! let broken = || {
