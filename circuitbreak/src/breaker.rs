@@ -115,12 +115,12 @@ impl<O> CircuitBreaker<O> {
     }
 }
 
-/// Some stripes for each processor, so that threads that come and go seldom meet in one; a power of
+/// Two stripes for each processor, since a runtime has other threads beside its workers; a power of
 /// two.
 fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     let processors = || available_parallelism().map_or(4, NonZeroUsize::get);
-    *COUNT.get_or_init(|| (4 * processors()).next_power_of_two().clamp(8, 64))
+    *COUNT.get_or_init(|| (2 * processors()).next_power_of_two().min(64))
 }
 
 impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
