@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use tokio_test::task::Spawn;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::bench::{Bench, check};
+use crate::{Answer, Scripted};
+
+/// Puts `waiters` calls behind one that runs. None of them reaches the inner service.
+fn queue<S>(bench: &mut Bench<'_, S>, waiters: u32) -> (Spawn<S::Future>, Vec<Spawn<S::Future>>)
+where
+    S: Service<u32, Response = u32, Error = BoxError>,
+{
+    bench.script.answer(Answer::Pending);
+    let mut running = bench.start(0);
+    assert!(running.poll().is_pending());
+    assert!(bench.script.calls() == 1, "the first call does not reach the inner service");
+    let mut waiting: Vec<_> = (1..=waiters).map(|request| bench.start(request)).collect();
+    for call in &mut waiting {
+        assert!(call.poll().is_pending(), "this layer does not let a second call wait");
+        assert!(!call.is_woken(), "law broken: a call that waits wakes itself");
+    }
+    assert!(bench.script.calls() == 1, "this layer lets more than one call run");
+    (running, waiting)
+}
+
+/// A call that is told that its turn has come, but is dropped before it goes on, hands the turn to
+/// the next.
+///
+/// For layers whose calls wait for their turn in their future: `make` lets one call run, and at
+/// least two wait.
+///
+/// # Panics
+///
+/// When the law is broken, or when `make` lets more than one call run.
+pub fn a_dropped_waiter_hands_its_turn_on<L>(make: impl Fn() -> L)
+where
+    L: Layer<Scripted>,
+    L::Service: Service<u32, Response = u32, Error = BoxError>,
+{
+    for is_running_dropped in [false, true] {
+        check(&make, |mut bench| {
+            let (mut running, mut waiting) = queue(&mut bench, 2);
+            bench.script.answer(Answer::Ok);
+            if !is_running_dropped {
+                assert!(bench.finish(&mut running).is_ok());
+            }
+            drop(running);
+            bench.clock.pass(Duration::ZERO);
+            let told = waiting.iter().position(Spawn::is_woken);
+            let told = told.expect("law broken: a turn is free, and nobody is told");
+            drop(waiting.remove(told));
+            bench.clock.pass(Duration::ZERO);
+            let next = &mut waiting[0];
+            assert!(next.is_woken(), "law broken: a dropped waiter took its turn with it");
+            assert!(bench.clock.finish(next).is_ok(), "law broken: the next waiter is refused");
+        });
+    }
+}
+
+/// Calls that wait for their turn get it in the order in which they came, though the first of
+/// them gives up when it is its turn, and each is polled three times at most.
+///
+/// For layers whose calls wait for their turn in their future: `make` lets one call run, and
+/// `waiters` wait.
+///
+/// # Panics
+///
+/// When the law is broken, or when `make` lets more than one call run.
+pub fn waiters_are_served_in_order_and_without_a_stampede<L>(make: impl Fn() -> L, waiters: u32)
+where
+    L: Layer<Scripted>,
+    L::Service: Service<u32, Response = u32, Error = BoxError>,
+{
+    check(make, |mut bench| {
+        let (mut running, mut waiting) = queue(&mut bench, waiters);
+        bench.script.answer(Answer::Ok);
+        assert!(bench.finish(&mut running).is_ok());
+        drop(waiting.remove(0));
+        let most = 3 * waiting.len();
+        let (mut polls, mut served) = (waiting.len(), Vec::new());
+        while let Some(at) = last_woken(&bench, &waiting, &served) {
+            polls += 1;
+            assert!(polls <= most, "law broken: waiters are polled more than 3 times each");
+            if waiting[at].poll().is_ready() {
+                served.push(at);
+            }
+        }
+        assert!(served.is_sorted(), "law broken: waiters are served in the order {served:?}");
+        let (served, of) = (served.len(), waiting.len());
+        assert!(served == of, "law broken: {served} of {of} waiters are served");
+    });
+}
+
+/// The last of `waiting` that was woken and is not served yet: where many are woken at once, a
+/// fair layer serves the first of them all the same.
+fn last_woken<S, F>(bench: &Bench<'_, S>, waiting: &[Spawn<F>], served: &[usize]) -> Option<usize> {
+    bench.clock.pass(Duration::ZERO);
+    (0..waiting.len()).rev().find(|at| !served.contains(at) && waiting[*at].is_woken())
+}
