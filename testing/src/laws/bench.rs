@@ -1,7 +1,7 @@
 //! What every law works with: a service over a script, and time that only the law lets pass.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::Poll,
     time::Duration,
@@ -116,8 +116,10 @@ where
         let alive = self.script.alive();
         assert!(alive == 0, "law broken: {alive} inner futures are still alive after {after}");
         self.script.answer(Answer::Ok);
-        let mut call = self.start(1);
-        let result = catch_unwind(AssertUnwindSafe(|| self.finish(&mut call)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut call = self.start(1);
+            self.finish(&mut call)
+        }));
         let goes_through = matches!(result, Ok(Ok(2)));
         assert!(goes_through, "law broken: the next call does not go through after {after}");
     }
@@ -150,13 +152,15 @@ where
     task::spawn(()).enter(|cx, _| service.poll_ready(cx))
 }
 
-/// Whether `act` panicked because the script said so. Any other panic goes on.
+/// Whether `act` panicked because the script said so. Any other panic is a broken law.
 pub(super) fn panics_as_scripted(act: impl FnOnce()) -> bool {
     let Err(panic) = catch_unwind(AssertUnwindSafe(act)) else { return false };
     let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    if said.starts_with("the script says") {
+    let is_scripted = said.starts_with("the script says");
+    if is_scripted || said.starts_with("law broken") {
+        assert!(is_scripted, "{said}, after a panic of the inner service");
         return true;
     }
-    resume_unwind(panic)
+    panic!("law broken: after a panic of the inner service the layer panics itself: {said}")
 }
