@@ -57,16 +57,17 @@ fn readiness_that_is_used_twice_is_found() {
 #[test]
 fn a_layer_that_takes_a_place_in_poll_ready_is_found() {
     let law = laws::a_ready_clone_that_never_calls_holds_nothing;
-    let taken = "the inner service is ready, but the layer is Pending";
-    assert_broken(|| law(faulty(Fault::TakesAPlaceInPollReady)), taken);
-    let law = laws::a_call_uses_its_readiness_up;
-    assert_broken(|| law(faulty(Fault::TakesAPlaceAtEachPollReady)), taken);
+    assert_broken(|| law(faulty(Fault::TakesAPlaceInPollReady)), "another from being ready");
+    assert_broken(|| law(faulty(Fault::TakesASecretPlaceInPollReady)), "another from calling");
+    let law = || laws::a_call_uses_its_readiness_up(faulty(Fault::TakesAPlaceAtEachPollReady));
+    assert_broken(law, "the inner service is ready, but the layer is Pending");
 }
 
 #[test]
 fn a_layer_that_parks_a_place_below_is_found() {
-    let law = || laws::a_place_below_is_never_parked(faulty(Fault::ParksAPlaceBelow));
-    assert_broken(law, "but the layer is Pending");
+    let law = laws::a_place_below_is_never_parked;
+    assert_broken(|| law(faulty(Fault::ParksAPlaceBelow)), "a call that is over parks");
+    assert_broken(|| law(faulty(Fault::LeaksTheInnerFuture)), "a dropped call parks");
 }
 
 #[test]
@@ -96,6 +97,8 @@ fn a_place_lost_with_a_dropped_call_is_found() {
     let law = laws::dropping_a_call_at_any_await_point_leaves_nothing_behind;
     let fault = Fault::LosesItsPlaceWhenDropped;
     assert_broken(|| law(faulty(fault)), "does not go through after 20 calls dropped at poll 0");
+    assert_broken(|| law(faulty(Fault::LeaksTheInnerFuture)), "20 inner futures are still alive");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly)), "came too early");
 }
 
 #[test]
@@ -125,6 +128,7 @@ fn a_call_that_spins_or_loses_its_wake_up_is_found() {
     let law = laws::no_wake_up_is_lost_or_spun;
     assert_broken(|| law(faulty(Fault::Spins)), "wakes itself");
     assert_broken(|| law(faulty(Fault::LosesAWakeUp)), "was lost");
+    assert_broken(|| law(faulty(Fault::PollsTheInnerTwice)), "polled 6 times in 3");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tower_service::Service;
 pub(crate) enum Fault {
     None,
     AnswersSomethingElse,
+    AnswersTooEarly,
     CallsAFreshClone,
     CopiesReadiness,
     IsAlwaysReady,
@@ -28,6 +29,7 @@ pub(crate) enum Fault {
     KeepsItsReadiness,
     KeepsTheFinishedFuture,
     KeepsTheFirstWaker,
+    LeaksTheInnerFuture,
     LocksAroundPollReady,
     LooksAtTheClock,
     LosesAReadyWakeUp,
@@ -35,6 +37,7 @@ pub(crate) enum Fault {
     LosesItsPlaceInAPanic,
     LosesItsPlaceInACaughtPanic,
     LosesItsPlaceWhenDropped,
+    PollsTheInnerTwice,
     ParksAPlaceBelow,
     Spins,
     SpinsInPollReady,
@@ -43,6 +46,7 @@ pub(crate) enum Fault {
     SwallowsReadyErrors,
     TakesAPlaceAtEachPollReady,
     TakesAPlaceInPollReady,
+    TakesASecretPlaceInPollReady,
     WrapsReadyErrors,
     WrapsTheError,
 }
@@ -125,7 +129,9 @@ impl Service<u32> for Faulty<Scripted> {
             Fault::TakesAPlaceAtEachPollReady => true,
             _ => false,
         };
-        if takes && let Some(place) = self.take_place() {
+        if fault == Fault::TakesASecretPlaceInPollReady {
+            std::mem::forget(self.take_place());
+        } else if takes && let Some(place) = self.take_place() {
             std::mem::forget(self.place.replace(place));
         } else if takes {
             return Poll::Pending;
@@ -214,7 +220,12 @@ impl FaultyFuture {
             let poll = std::panic::AssertUnwindSafe(|| Pin::new(response).poll(inner_cx));
             return std::panic::catch_unwind(poll).unwrap_or(Poll::Ready(Ok(0)));
         }
-        Pin::new(response).poll(inner_cx)
+        let poll = Pin::new(&mut *response).poll(inner_cx);
+        match self.fault {
+            Fault::AnswersTooEarly if poll.is_pending() => Poll::Ready(Ok(0)),
+            Fault::PollsTheInnerTwice if poll.is_pending() => Pin::new(response).poll(inner_cx),
+            _ => poll,
+        }
     }
 
     /// Comes back each 10 ms, to see whether there is something to do.
@@ -240,6 +251,14 @@ impl FaultyFuture {
             && let Some(mut place) = self.place.take()
         {
             place.is_over = true;
+        }
+    }
+}
+
+impl Drop for FaultyFuture {
+    fn drop(&mut self) {
+        if self.fault == Fault::LeaksTheInnerFuture {
+            std::mem::forget(self.response.take());
         }
     }
 }
