@@ -208,6 +208,7 @@ where
     }
 
     fn leaves_nothing(&mut self, after: &str) {
+        self.clock.settle();
         let bodies = self.script.bodies_alive();
         assert!(bodies == 0, "law broken: {bodies} inner bodies are still alive after {after}");
         self.calls_again(after);

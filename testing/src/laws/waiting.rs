@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use tokio_test::task::Spawn;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -48,11 +46,11 @@ where
                 assert!(bench.finish(&mut running).is_ok());
             }
             drop(running);
-            bench.clock.pass(Duration::ZERO);
+            bench.clock.settle();
             let told = waiting.iter().position(Spawn::is_woken);
             let told = told.expect("law broken: a turn is free, and nobody is told");
             drop(waiting.remove(told));
-            bench.clock.pass(Duration::ZERO);
+            bench.clock.settle();
             let next = &mut waiting[0];
             assert!(next.is_woken(), "law broken: a dropped waiter took its turn with it");
             assert!(bench.clock.finish(next).is_ok(), "law broken: the next waiter is refused");
@@ -101,6 +99,6 @@ where
 /// The last of `waiting` that was woken: where many are woken at once, a fair layer serves the
 /// first of them all the same.
 fn last_woken<S, F>(bench: &Bench<'_, S>, waiting: &[(usize, Spawn<F>)]) -> Option<usize> {
-    bench.clock.pass(Duration::ZERO);
+    bench.clock.settle();
     waiting.iter().rposition(|(_, call)| call.is_woken())
 }
