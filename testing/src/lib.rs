@@ -74,6 +74,7 @@ mod script;
 mod scripted;
 #[cfg(feature = "http")]
 mod scripted_http;
+mod start;
 mod walk;
 
 pub use bare::{Bare, BareFuture};
@@ -81,4 +82,5 @@ pub use script::{Answer, Readiness, Script, ScriptedError};
 pub use scripted::{Scripted, ScriptedFuture, scripted};
 #[cfg(feature = "http")]
 pub use scripted_http::{Frames, ScriptedBody, ScriptedHttp, ScriptedHttpFuture};
+pub use start::start;
 pub use walk::Walk;

@@ -8,12 +8,12 @@ use std::{
 };
 
 use tokio::runtime::{Builder, Runtime};
-use tokio_test::task::{self, Spawn};
+use tokio_test::task::Spawn;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Answer, Script, Scripted};
+use crate::{Answer, Script, Scripted, start};
 
 /// More polls than any call over a scripted inner service needs.
 const MANY: usize = 100;
@@ -127,33 +127,6 @@ where
         let goes_through = matches!(result, Ok(Ok(2)));
         assert!(goes_through, "law broken: the next call does not go through after {after}");
     }
-}
-
-/// Makes a call on a service whose inner one is ready.
-pub(super) fn start<S>(service: &mut S, request: u32) -> Spawn<S::Future>
-where
-    S: Service<u32, Response = u32, Error = BoxError>,
-{
-    make_ready(service);
-    task::spawn(service.call(request))
-}
-
-pub(super) fn make_ready<S, Request>(service: &mut S)
-where
-    S: Service<Request, Error = BoxError>,
-{
-    let ready = poll_ready(service);
-    assert!(
-        matches!(ready, Poll::Ready(Ok(()))),
-        "law broken: the inner service is ready, but the layer is {ready:?}"
-    );
-}
-
-pub(super) fn poll_ready<S, Request>(service: &mut S) -> Poll<Result<(), BoxError>>
-where
-    S: Service<Request, Error = BoxError>,
-{
-    task::spawn(()).enter(|cx, _| service.poll_ready(cx))
 }
 
 /// Whether `act` panicked because the script said so. Any other panic is a broken law.

@@ -13,10 +13,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    bench::{Bench, check_service, make_ready, panics_as_scripted},
+    bench::{Bench, check_service, panics_as_scripted},
     cancelling::TIMES,
 };
-use crate::{Answer, Frames, ScriptedError, ScriptedHttp};
+use crate::{Answer, Frames, ScriptedError, ScriptedHttp, start::make_ready};
 
 /// How many frames of data a body has.
 const SOME: usize = 2;

@@ -2,8 +2,8 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bench::{check, check_service, start};
-use crate::{Answer, Bare, Script, Scripted, ScriptedError, ScriptedFuture};
+use super::bench::{check, check_service};
+use crate::{Answer, Bare, Script, Scripted, ScriptedError, ScriptedFuture, start};
 
 /// The inner service's error comes out as it went in: neither wrapped nor boxed again.
 ///

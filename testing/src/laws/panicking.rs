@@ -3,10 +3,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    bench::{Bench, check, make_ready, panics_as_scripted, poll_ready},
+    bench::{Bench, check, panics_as_scripted},
     cancelling::{AWAITS, TIMES},
 };
-use crate::{Answer, Readiness, Scripted};
+use crate::{
+    Answer, Readiness, Scripted,
+    start::{make_ready, poll_ready},
+};
 
 /// A panic of the inner service, in `call` or wherever its future waits, gives everything back:
 /// both when the call is dropped by the panic itself, and when, as tokio does, the panic is caught

@@ -8,11 +8,11 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{
-    bench::{check, make_ready, poll_ready, start},
-    cancelling::TIMES,
+use super::{bench::check, cancelling::TIMES};
+use crate::{
+    Answer, Readiness, Scripted, ScriptedError, start,
+    start::{make_ready, poll_ready},
 };
-use crate::{Answer, Readiness, Scripted, ScriptedError};
 
 /// The inner value that is called is the one that was polled ready: in this service, in its clones,
 /// and when calls fail.

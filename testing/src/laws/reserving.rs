@@ -5,8 +5,8 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bench::{check, poll_ready};
-use crate::{Answer, Scripted};
+use super::bench::check;
+use crate::{Answer, Scripted, start::poll_ready};
 
 /// Over an inner service whose readiness takes one of few places, as a pool of connections does,
 /// the layer parks no value that holds one: where there is a single place, two clones of the

@@ -5,8 +5,8 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bench::{check, make_ready};
-use crate::{Answer, Scripted};
+use super::bench::check;
+use crate::{Answer, Scripted, start::make_ready};
 
 /// While the inner call waits, the layer's call is not woken; when it goes on, the layer's call is.
 ///
