@@ -1,0 +1,188 @@
+use std::{sync::Arc, time::Duration};
+
+use outrigger_core::Outcome;
+
+use super::{Moment, Node};
+use crate::{
+    BalanceEvent,
+    sync::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Where the calls of one lane to one endpoint are counted.
+///
+/// Clones of a service are dealt out to a few lanes, so that threads do not share cache lines.
+/// A call holds its seat, and so all that its end needs.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    counts: Counts,
+    node: Arc<Node>,
+    /// Keeps the counts of two seats apart.
+    _padding: [u64; 6],
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    in_flight: AtomicU64,
+    successes: AtomicU64,
+    failures: AtomicU64,
+    /// The sum over the calls that were measured, in nanoseconds.
+    latency: AtomicU64,
+    measured: AtomicU64,
+    /// The endpoint is gone: no new call. Set by the one who removes it.
+    removed: AtomicBool,
+    /// A failure was not yet followed by a success. Set on all seats by a failure.
+    troubled: AtomicBool,
+}
+
+/// What a seat has counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) successes: u64,
+    pub(crate) failures: u64,
+    pub(crate) latency: u64,
+    pub(crate) measured: u64,
+}
+
+impl Tally {
+    pub(crate) const fn calls(self) -> u64 {
+        self.successes.saturating_add(self.failures)
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            successes: self.successes.wrapping_add(other.successes),
+            failures: self.failures.wrapping_add(other.failures),
+            latency: self.latency.wrapping_add(other.latency),
+            measured: self.measured.wrapping_add(other.measured),
+        }
+    }
+
+    pub(crate) const fn minus(self, earlier: Self) -> Self {
+        Self {
+            successes: self.successes.wrapping_sub(earlier.successes),
+            failures: self.failures.wrapping_sub(earlier.failures),
+            latency: self.latency.wrapping_sub(earlier.latency),
+            measured: self.measured.wrapping_sub(earlier.measured),
+        }
+    }
+
+    pub(crate) fn mean_latency(self) -> Option<Duration> {
+        self.latency.checked_div(self.measured).map(Duration::from_nanos)
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// `None`: it was cancelled.
+    pub(crate) outcome: Option<Outcome>,
+    /// When it began, if it was measured.
+    pub(crate) began: Option<Moment>,
+    /// Whether it was counted among the calls that a load bound looks at.
+    pub(crate) bounded: bool,
+}
+
+impl Seat {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { counts: Counts::default(), node, _padding: [0; 6] }
+    }
+
+    pub(crate) const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Begins a call, unless the endpoint is gone.
+    ///
+    /// Either the one who removes it sees the call, or the call sees that it is removed.
+    pub(crate) fn enter(&self) -> bool {
+        self.counts.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.stays_if_not_removed()
+    }
+
+    /// Begins a call if there are fewer than `cap`, in one step. For endpoints of one lane.
+    pub(crate) fn enter_within(&self, cap: u64) -> bool {
+        let next = |in_flight| (in_flight < cap).then_some(in_flight + 1);
+        let entered =
+            self.counts.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next).is_ok();
+        entered && self.stays_if_not_removed()
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.counts.removed.load(Ordering::SeqCst)
+    }
+
+    fn stays_if_not_removed(&self) -> bool {
+        if self.counts.removed.load(Ordering::SeqCst) {
+            let happened = self.leave_quietly();
+            self.node.fleet().tell(&self.node, happened);
+            return false;
+        }
+        true
+    }
+
+    /// Takes a call back that was not sent.
+    fn leave_quietly(&self) -> Option<BalanceEvent> {
+        self.counts.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.counts.removed.load(Ordering::SeqCst).then(|| self.node.drained()).flatten()
+    }
+
+    /// Ends a call.
+    pub(crate) fn leave(&self, ending: Ending) {
+        let fleet = self.node.fleet();
+        if ending.bounded {
+            fleet.leave_bounded();
+        }
+        match ending.outcome {
+            Some(Outcome::Success) => {
+                self.counts.successes.fetch_add(1, Ordering::Relaxed);
+                if self.counts.troubled.load(Ordering::Relaxed) {
+                    self.node.record_success();
+                }
+            }
+            Some(Outcome::Failure | Outcome::Timeout) => {
+                self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                fleet.record_failure(&self.node);
+            }
+            Some(Outcome::Ignored) | None => {}
+        }
+        if let Some(began) = ending.began {
+            self.measure(ending.outcome, began);
+        }
+        // Last, so that who sees the endpoint drained sees its counts.
+        let happened = self.leave_quietly();
+        fleet.tell(&self.node, happened);
+    }
+
+    fn measure(&self, outcome: Option<Outcome>, began: Moment) {
+        let now = self.node.fleet().clock().now();
+        let took = now.since(began);
+        if outcome == Some(Outcome::Success) {
+            let nanos = super::clock::saturating_nanos(took);
+            self.counts.latency.fetch_add(nanos, Ordering::Relaxed);
+            self.counts.measured.fetch_add(1, Ordering::Relaxed);
+        }
+        self.node.measure(outcome, took, now);
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.counts.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Tally {
+            successes: load(&self.counts.successes),
+            failures: load(&self.counts.failures),
+            latency: load(&self.counts.latency),
+            measured: load(&self.counts.measured),
+        }
+    }
+
+    pub(super) fn mark_removed(&self) {
+        self.counts.removed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn mark_troubled(&self, troubled: bool) {
+        self.counts.troubled.store(troubled, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,37 @@
+//! A clonable, lock-free balancer over any tower service.
+
+#![forbid(unsafe_code)]
+
+mod balance;
+mod endpoint;
+mod engine;
+mod event;
+mod future;
+mod hash;
+mod held;
+mod picker;
+mod policy;
+mod report;
+mod service;
+mod snapshot;
+mod status;
+mod sync;
+
+pub use balance::{Balance, Picked};
+pub use endpoint::{Endpoint, EndpointInfo};
+pub use engine::{
+    EjectionPolicy, EjectionPolicyBuilder, SlowStartPolicy, SubsetPolicy, ZonePolicy,
+};
+pub use event::{BalanceEvent, EjectionRule, RefusedUpdate};
+pub use future::BalanceFuture;
+#[cfg(feature = "http")]
+pub use hash::HeaderKey;
+pub use hash::{HashBy, HashKey, NoKey};
+pub use held::HeldCall;
+pub use picker::{BuildPicker, Candidates, Pick, PickEntry};
+pub use policy::{
+    BalancePolicy, BalancePolicyBuilder, CustomPicker, Picker, ReportedPolicy, WithoutKey,
+};
+pub use report::LoadReport;
+pub use service::BalanceService;
+pub use status::{BalanceStatus, EndpointState, EndpointStatus};
