@@ -250,7 +250,7 @@ async fn second_picks_keep_the_proportions_of_the_weights_that_are_left() {
     assert_eq!(world.calls("tried"), 0);
     for (name, share) in [("one", 0.1), ("two", 0.2), ("seven", 0.7)] {
         let expected = share * 20_000.0;
-        let deviation = (expected * (1.0 - share)).sqrt();
+        let deviation = f64::sqrt(expected * (1.0 - share));
         let calls = world.calls(name) as f64;
         assert!((calls - expected).abs() < 4.0 * deviation, "{name}: {calls} of {expected}");
     }
@@ -420,7 +420,8 @@ fn without_tower_an_endpoint_is_picked_and_told_the_outcome() {
     let balance = Balance::new(policy().picker(Picker::maglev()).build().unwrap());
     balance.replace([Endpoint::new("a", "service of a")]);
     let mut picked = balance.pick_by(HashKey::of("key")).unwrap();
-    assert_eq!((picked.key(), *picked.service()), ("a", "service of a"));
+    assert_eq!(picked.key(), "a");
+    assert_eq!(*picked.service(), "service of a");
     picked.record(Outcome::Failure);
     drop(balance.pick().unwrap());
     let status = &balance.status().endpoints[0];

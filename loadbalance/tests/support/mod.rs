@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    future::{Future, Ready, pending, ready},
+    future::{Future, pending, ready},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 
 /// What an endpoint does; changed while the test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Does {
+pub(crate) enum Does {
     Answer,
     Fail,
     Hang,
@@ -28,7 +28,7 @@ pub enum Does {
 
 /// A service that answers with its own name, and insists on being ready before each call.
 #[derive(Debug)]
-pub struct Host {
+pub(crate) struct Host {
     name: &'static str,
     world: World,
     is_ready: bool,
@@ -36,7 +36,7 @@ pub struct Host {
 
 /// All that happened to the hosts of a test.
 #[derive(Clone, Debug, Default)]
-pub struct World(Arc<Mutex<Seen>>);
+pub(crate) struct World(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -46,37 +46,41 @@ struct Seen {
 }
 
 impl World {
-    pub fn host(&self, name: &'static str) -> Host {
+    pub(crate) fn host(&self, name: &'static str) -> Host {
         Host { name, world: self.clone(), is_ready: false }
     }
 
-    pub fn endpoint(&self, name: &'static str) -> Endpoint<Host> {
+    pub(crate) fn endpoint(&self, name: &'static str) -> Endpoint<Host> {
         Endpoint::new(name, self.host(name))
     }
 
-    pub fn balance(&self, policy: BalancePolicyBuilder, names: &[&'static str]) -> Balance<Host> {
+    pub(crate) fn balance(
+        &self,
+        policy: BalancePolicyBuilder,
+        names: &[&'static str],
+    ) -> Balance<Host> {
         let balance = Balance::new(policy.seed(7).build().unwrap());
         balance.replace(names.iter().map(|name| self.endpoint(name)));
         balance
     }
 
-    pub fn set(&self, name: &'static str, does: Does) {
+    pub(crate) fn set(&self, name: &'static str, does: Does) {
         self.0.lock().unwrap().does.insert(name, does);
     }
 
-    pub fn calls(&self, name: &str) -> u64 {
+    pub(crate) fn calls(&self, name: &str) -> u64 {
         self.0.lock().unwrap().calls.get(name).copied().unwrap_or(0)
     }
 
-    pub fn all_calls(&self) -> u64 {
+    pub(crate) fn all_calls(&self) -> u64 {
         self.0.lock().unwrap().calls.values().sum()
     }
 
-    pub fn ready_polls(&self, name: &str) -> u64 {
+    pub(crate) fn ready_polls(&self, name: &str) -> u64 {
         self.0.lock().unwrap().ready_polls.get(name).copied().unwrap_or(0)
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.lock().unwrap().calls.clear();
     }
 
@@ -123,33 +127,30 @@ impl<Request> Service<Request> for Host {
 
 /// Collects what a balancer tells.
 #[derive(Clone, Debug, Default)]
-pub struct Log(Arc<Mutex<Vec<(String, BalanceEvent)>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<(String, BalanceEvent)>>>);
 
 impl Log {
-    pub fn attach<S>(&self, balance: Balance<S>) -> Balance<S> {
+    pub(crate) fn attach<S>(&self, balance: Balance<S>) -> Balance<S> {
         let log = self.clone();
         balance.observe(move |key: &str, event: &BalanceEvent| {
             log.0.lock().unwrap().push((key.to_owned(), *event));
         })
     }
 
-    pub fn take(&self) -> Vec<(String, BalanceEvent)> {
+    pub(crate) fn take(&self) -> Vec<(String, BalanceEvent)> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    pub fn count(&self, wanted: impl Fn(&BalanceEvent) -> bool) -> usize {
+    pub(crate) fn count(&self, wanted: impl Fn(&BalanceEvent) -> bool) -> usize {
         self.0.lock().unwrap().iter().filter(|(_, event)| wanted(event)).count()
     }
 }
 
-pub fn policy() -> BalancePolicyBuilder {
+pub(crate) fn policy() -> BalancePolicyBuilder {
     BalancePolicy::builder()
 }
 
 /// The reason of a refusal by the balancer.
-pub fn reason(error: &BoxError) -> &'static str {
+pub(crate) fn reason(error: &BoxError) -> &'static str {
     Rejection::find(&**error).expect("a refusal").reason()
 }
-
-/// A service that needs no call to be told apart from others.
-pub type Quick = fn(()) -> Ready<Result<(), BoxError>>;
