@@ -1,5 +1,4 @@
 //! Hosts with queues and workers under a seeded, virtual clock.
-#![expect(dead_code, reason = "not every test file needs all of it")]
 
 use std::{
     cmp::Reverse,
@@ -90,8 +89,11 @@ impl Simulation {
             tokio::time::advance(Duration::from_nanos(at - clock)).await;
             clock = at;
             let now = at as f64 / 1e9;
-            match event {
-                Event::At(n) => (then[n].1)(&self.balancers),
+            let touched = match event {
+                Event::At(n) => {
+                    (then[n].1)(&self.balancers);
+                    continue;
+                }
                 Event::Arrival => {
                     let next = now - rng.f64().max(1e-12).ln() / self.rate;
                     if next < self.until {
@@ -111,6 +113,7 @@ impl Simulation {
                             machines[host].waiting.push_back(held);
                         }
                     }
+                    host
                 }
                 Event::Done { host, held } => {
                     let held = held.unwrap();
@@ -119,20 +122,20 @@ impl Simulation {
                     calls.push(Call { at: held.at, took, host, failed: held.failed });
                     let outcome = if held.failed { Outcome::Failure } else { Outcome::Success };
                     held.picked.record(outcome);
+                    host
                 }
-            }
-            for (host, machine) in machines.iter_mut().enumerate() {
-                while machine.busy < self.workers {
-                    let Some(held) = machine.waiting.pop_front() else { break };
-                    machine.busy += 1;
-                    let mean = match serves(host, now) {
-                        Serves::Within(mean) => mean,
-                        Serves::FailsIn(time) => time,
-                    };
-                    let took = -rng.f64().max(1e-12).ln() * mean;
-                    let done = Event::Done { host, held: Some(held) };
-                    schedule(&mut events, &mut payloads, now + took, done);
-                }
+            };
+            let machine = &mut machines[touched];
+            while machine.busy < self.workers {
+                let Some(held) = machine.waiting.pop_front() else { break };
+                machine.busy += 1;
+                let mean = match serves(touched, now) {
+                    Serves::Within(mean) => mean,
+                    Serves::FailsIn(time) => time,
+                };
+                let took = -rng.f64().max(1e-12).ln() * mean;
+                let done = Event::Done { host: touched, held: Some(held) };
+                schedule(&mut events, &mut payloads, now + took, done);
             }
         }
         calls
