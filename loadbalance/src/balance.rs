@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use outrigger_core::{Live, Observe, Outcome, Rejection};
+use outrigger_core::{Live, Observe, Outcome, Rejection, Tried};
 
 use crate::{
     BalanceEvent, BalancePolicy, BalanceStatus, Endpoint, EndpointInfo, HashKey, LoadReport,
@@ -143,9 +143,30 @@ impl<S: Clone> Balance<S> {
         self.pick_for(Some(key))
     }
 
+    /// Picks the endpoints for `key` one after the other, each another one, the first of them as
+    /// [`pick_by`](Self::pick_by) does: the replicas of a key. Ends when all were given, and at the
+    /// latest after [`Tried::CAPACITY`], where it notes them. Allocates nothing.
+    pub fn replicas(&self, key: HashKey, tried: &Tried) -> impl Iterator<Item = Picked<S>> {
+        (0..Tried::CAPACITY).map_while(move |_| {
+            let picked = self.pick_but(Some(key), Some(tried)).ok()?;
+            let id = picked.call.endpoint_id();
+            let is_new = !tried.contains(id);
+            tried.note(id);
+            is_new.then_some(picked)
+        })
+    }
+
     fn pick_for(&self, key: Option<HashKey>) -> Result<Picked<S>, Rejection> {
+        self.pick_but(key, None)
+    }
+
+    fn pick_but(
+        &self,
+        key: Option<HashKey>,
+        tried: Option<&Tried>,
+    ) -> Result<Picked<S>, Rejection> {
         let (lane, mut rng) = self.shared.deal();
-        let mut asking = Asking { rng: &mut rng, lane, key, tried: None, unreachable: &[] };
+        let mut asking = Asking { rng: &mut rng, lane, key, tried, unreachable: &[] };
         self.shared.begin(&mut asking).map(|begun| {
             let Begun { service, seat, began, bounded } = begun;
             Picked { service, call: Call::new(seat, began, bounded) }

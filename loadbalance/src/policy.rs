@@ -235,7 +235,8 @@ pub enum Picker {
     Reported(ReportedPolicy),
     /// By the request's key, on a ring of points.
     ConsistentHash {
-        /// Points on the ring per unit of weight. Usual: 100, Kitex's.
+        /// Points on the ring per unit of weight. Usual: 100, Kitex's. Beyond 2^20 points in all,
+        /// or 100 per endpoint if that is more, all endpoints have half as many, and so on.
         points_per_weight: u32,
         /// An endpoint gets at most this multiple of its share of the calls in flight; what is
         /// beyond goes on around the ring. `None`: no bound. Usual: 1.25.

@@ -327,7 +327,7 @@ impl<S> Shared<S> {
     /// them is awaited for a moment: dropping a large table is not for a call to do.
     fn publish(&self, snapshot: Snapshot<S>) -> Arc<Snapshot<S>> {
         let old = self.snapshot.swap(Arc::new(snapshot));
-        for _ in 0..1_000 {
+        for _ in 0..100 {
             if Arc::strong_count(&old) == 1 {
                 break;
             }

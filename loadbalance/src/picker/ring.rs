@@ -62,8 +62,9 @@ impl Hasher for PassThrough {
     }
 }
 
-/// More points than this are thinned out by halves, all endpoints alike.
-const MOST_POINTS: u64 = 1 << 22;
+/// More points than this, or than a hundred per endpoint, are thinned out by halves, all endpoints
+/// alike.
+const MOST_POINTS: u64 = 1 << 20;
 
 /// About so many points in a shard.
 const POINTS_PER_SHARD: u64 = 16;
@@ -184,7 +185,7 @@ fn shards(
         return (Box::default(), 0);
     }
     let mut thinning = 0;
-    while all >> thinning > MOST_POINTS {
+    while all >> thinning > MOST_POINTS.max(100 * entries.len() as u64) {
         thinning += 1;
     }
     let points_of = |entry: &PickEntry| (wanted(entry) >> thinning).max(1);
@@ -235,6 +236,19 @@ fn closed(shards: Vec<Vec<Point>>, shift: u32) -> Box<[HashRing<Point, AsTheyAre
 mod tests {
     use super::*;
     use crate::hash::endpoint_id;
+
+    #[test]
+    fn huge_weights_make_no_huge_ring_and_keep_their_proportions() {
+        let mut entries = entries(0..3);
+        entries[0].weight = u32::MAX;
+        entries[1].weight = u32::MAX / 2;
+        let (shards, _) = shards(&entries, 100);
+        let points: usize = shards.iter().map(HashRing::len).sum();
+        assert!(points <= (1 << 20) + shards.len(), "{points}");
+        let ring = ring(&entries, 100);
+        let of_first = (0..9_000).filter(|key| owner(&ring, *key) == 0).count();
+        assert!((5_800..6_200).contains(&of_first), "{of_first}");
+    }
 
     fn entries(keys: impl IntoIterator<Item = u32>) -> Vec<PickEntry> {
         let entry =
