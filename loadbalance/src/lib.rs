@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod discovery;
 mod endpoint;
 mod engine;
 mod event;
@@ -18,6 +19,13 @@ mod status;
 mod sync;
 
 pub use balance::{Balance, Picked};
+#[cfg(feature = "dns")]
+pub use discovery::DnsResolver;
+#[cfg(feature = "discover")]
+pub use discovery::follow;
+pub use discovery::{Difference, Discovery, Resolution, ResolveError, Resolver, StaticResolver};
+#[cfg(feature = "file")]
+pub use discovery::{FileResolver, MalformedFile};
 pub use endpoint::{Endpoint, EndpointInfo};
 pub use engine::{
     EjectionPolicy, EjectionPolicyBuilder, SlowStartPolicy, SubsetPolicy, ZonePolicy,
