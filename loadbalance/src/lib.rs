@@ -17,6 +17,7 @@ mod service;
 mod snapshot;
 mod status;
 mod sync;
+mod transport;
 
 pub use balance::{Balance, Picked};
 #[cfg(feature = "dns")]
@@ -43,3 +44,8 @@ pub use policy::{
 pub use report::LoadReport;
 pub use service::BalanceService;
 pub use status::{BalanceStatus, EndpointState, EndpointStatus};
+pub use transport::{Connect, ConnectFailed, Lazy};
+#[cfg(feature = "hyper")]
+pub use transport::{HyperConnect, HyperEndpoint, HyperFuture, HyperService};
+#[cfg(feature = "tonic")]
+pub use transport::{TonicChannel, TonicConnect, TonicEndpoint, TonicFuture};

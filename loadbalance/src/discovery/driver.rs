@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Resolution, ResolveError, Resolver};
@@ -25,7 +26,6 @@ use crate::{Balance, BalanceEvent, EndpointInfo, RefusedUpdate};
 /// tokio::spawn(discovery.run());
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Discovery<R, S, M> {
     resolver: R,
     balance: Balance<S>,
@@ -37,7 +37,11 @@ pub struct Discovery<R, S, M> {
     known: Vec<EndpointInfo>,
     confirmed: Option<Instant>,
     policy_version: u64,
+    warm_up: Option<WarmUp<S>>,
 }
+
+/// Makes a new endpoint's service ready.
+type WarmUp<S> = Box<dyn Fn(S) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl<R, S, M> Discovery<R, S, M>
 where
@@ -60,7 +64,21 @@ where
             known: Vec::new(),
             confirmed: None,
             policy_version,
+            warm_up: None,
         }
+    }
+
+    /// Connects new endpoints before they are picked: `warm_up` gets a clone of each new service,
+    /// such as `|endpoint| async move { drop(endpoint.warm_up().await) }` for a
+    /// [`Lazy`](crate::Lazy) one. All are warmed up at the same time, for as long as an answer may
+    /// take; then they join, connected or not.
+    #[must_use]
+    pub fn warm_up<F>(mut self, warm_up: impl Fn(S) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.warm_up = Some(Box::new(move |service| Box::pin(warm_up(service))));
+        self
     }
 
     /// How often to ask when an answer does not say how long it holds. Default: 5 s (Kitex).
@@ -108,7 +126,7 @@ where
                 self.refuse(RefusedUpdate::Empty);
                 Err("the answer names no endpoint".into())
             }
-            Ok(resolution) => Ok(self.apply(resolution)),
+            Ok(resolution) => Ok(self.apply(resolution).await),
             Err(error) => {
                 self.refuse(RefusedUpdate::Failed);
                 Err(error)
@@ -127,14 +145,29 @@ where
         }
     }
 
-    fn apply(&mut self, resolution: Resolution) -> Duration {
+    async fn apply(&mut self, resolution: Resolution) -> Duration {
         let Resolution { endpoints, valid_for } = resolution;
         self.confirmed = Some(Instant::now());
-        if self.resolver.diff(&self.known, &endpoints).is_some() {
-            self.balance.update(&endpoints, &mut self.make);
+        let difference = self.resolver.diff(&self.known, &endpoints);
+        if let Some(difference) = difference {
+            let mut warm = self.warmed_up(&difference.added).await;
+            let make = &mut self.make;
+            self.balance.update(&endpoints, |info| {
+                warm.remove(info.key()).unwrap_or_else(|| make(info))
+            });
             self.known = endpoints;
         }
         valid_for.unwrap_or(self.every)
+    }
+
+    /// Services for the endpoints that are new, connected if that goes quickly.
+    async fn warmed_up(&mut self, added: &[EndpointInfo]) -> HashMap<String, S> {
+        let Some(warm_up) = &self.warm_up else { return HashMap::new() };
+        let services: HashMap<String, S> =
+            added.iter().map(|info| (info.key().to_owned(), (self.make)(info))).collect();
+        let all = services.values().map(|service| warm_up(service.clone()));
+        let _late_ones_join_too = timeout(self.timeout, join_all(all)).await;
+        services
     }
 
     fn refuse(&mut self, cause: RefusedUpdate) {
@@ -154,5 +187,14 @@ where
             self.policy_version = version;
             self.balance.refresh();
         }
+    }
+}
+
+impl<R: Resolver, S, M> fmt::Debug for Discovery<R, S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery")
+            .field("target", &self.resolver.target())
+            .field("balance", &self.balance)
+            .finish_non_exhaustive()
     }
 }
