@@ -152,9 +152,8 @@ where
         if let Some(difference) = difference {
             let mut warm = self.warmed_up(&difference.added).await;
             let make = &mut self.make;
-            self.balance.update(&endpoints, |info| {
-                warm.remove(info.key()).unwrap_or_else(|| make(info))
-            });
+            self.balance
+                .update(&endpoints, |info| warm.remove(info.key()).unwrap_or_else(|| make(info)));
             self.known = endpoints;
         }
         valid_for.unwrap_or(self.every)

@@ -67,9 +67,7 @@ where
 {
     type Service = HyperService<B>;
 
-    fn connect(
-        &self,
-    ) -> impl Future<Output = Result<HyperService<B>, BoxError>> + Send + 'static {
+    fn connect(&self) -> impl Future<Output = Result<HyperService<B>, BoxError>> + Send + 'static {
         let (authority, client) = (self.authority.clone(), self.client.clone());
         async move {
             let address = match authority.port_u16() {

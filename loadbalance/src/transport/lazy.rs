@@ -77,6 +77,7 @@ struct LazyShared<C: Connect> {
 
 struct Attempt<C: Connect> {
     running: Option<Connecting<C>>,
+    number: u64,
     /// Since when it refuses, for how long, and why.
     failed: Option<(Instant, Duration, ConnectFailed)>,
 }
@@ -92,7 +93,19 @@ impl<C: Connect> Attempt<C> {
     }
 }
 
-type Connecting<C> =
+/// An attempt by its number: who sees it end need not be the last one.
+struct Connecting<C: Connect> {
+    number: u64,
+    future: SharedFuture<C>,
+}
+
+impl<C: Connect> Clone for Connecting<C> {
+    fn clone(&self) -> Self {
+        Self { number: self.number, future: self.future.clone() }
+    }
+}
+
+type SharedFuture<C> =
     Shared<Pin<Box<dyn Future<Output = Result<<C as Connect>::Service, ConnectFailed>> + Send>>>;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -102,7 +115,7 @@ impl<C: Connect> Lazy<C> {
     /// Connects to `target`, a name for error messages, by `connect`, when it is needed.
     #[must_use]
     pub fn new(target: impl Into<Arc<str>>, connect: C) -> Self {
-        let attempt = Mutex::new(Attempt { running: None, failed: None });
+        let attempt = Mutex::new(Attempt { running: None, number: 0, failed: None });
         let connected = ArcSwapOption::empty();
         let shared = LazyShared { target: target.into(), connect, connected, attempt };
         Self { shared: Arc::new(shared), ready: None, waiting: None }
@@ -133,9 +146,9 @@ impl<C: Connect> Lazy<C> {
             self.waiting = Some(self.shared.attempt()?);
         }
         let Some(waiting) = &mut self.waiting else { return Poll::Ready(Ok(())) };
-        let result = ready!(waiting.poll_unpin(cx));
+        let result = ready!(waiting.future.poll_unpin(cx));
         if let Some(over) = self.waiting.take() {
-            self.shared.is_over(&over, &result);
+            self.shared.is_over(over.number, &result);
         }
         self.ready = Some(result?);
         Poll::Ready(Ok(()))
@@ -160,19 +173,21 @@ impl<C: Connect> LazyShared<C> {
         let connecting = async move {
             connecting.await.map_err(|cause| ConnectFailed { target, cause: cause.into() })
         };
-        let fresh: Connecting<C> = connecting.boxed().shared();
+        let future: SharedFuture<C> = connecting.boxed().shared();
         let mut attempt = self.lock();
         if let Some(known) = attempt.known() {
             return known;
         }
+        attempt.number += 1;
+        let fresh = Connecting { number: attempt.number, future };
         attempt.running = Some(fresh.clone());
         Ok(fresh)
     }
 
-    fn is_over(&self, over: &Connecting<C>, result: &Result<C::Service, ConnectFailed>) {
+    fn is_over(&self, number: u64, result: &Result<C::Service, ConnectFailed>) {
         let connected = result.as_ref().ok().map(|service| Arc::new(service.clone()));
         let mut attempt = self.lock();
-        if !attempt.running.as_ref().is_some_and(|running| running.ptr_eq(over)) {
+        if attempt.running.as_ref().is_none_or(|running| running.number != number) {
             return;
         }
         attempt.running = None;
