@@ -167,7 +167,7 @@ impl<S: Clone> Balance<S> {
     ) -> Result<Picked<S>, Rejection> {
         let (lane, mut rng) = self.shared.deal();
         let mut asking = Asking { rng: &mut rng, lane, key, tried, unreachable: &[] };
-        self.shared.begin(&mut asking).map(|begun| {
+        self.shared.begin(&mut asking, || None).map(|begun| {
             let Begun { service, seat, began, bounded } = begun;
             Picked { service, call: Call::new(seat, began, bounded) }
         })

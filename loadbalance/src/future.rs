@@ -238,7 +238,7 @@ where
             tried: self.carry.context(request).and_then(|context| context.tried.as_ref()),
             unreachable: &self.unreachable,
         };
-        let Ok(begun) = self.shared.begin(&mut asking) else { return false };
+        let Ok(begun) = self.shared.begin(&mut asking, || None) else { return false };
         let Begun { service, seat, began, bounded } = begun;
         self.service = service;
         let call = Call::new(seat, began, bounded);

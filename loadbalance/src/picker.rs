@@ -124,6 +124,11 @@ impl Index {
         matches!(without_key, WithoutKey::Refuse)
     }
 
+    /// Whether picks may depend on the request's key.
+    pub(crate) const fn reads_key(&self) -> bool {
+        matches!(self, Self::Ring(_) | Self::Maglev(_) | Self::Custom(_))
+    }
+
     /// Whether a key decides who is picked, the same for all callers.
     pub(crate) const fn is_by_key(&self) -> bool {
         matches!(self, Self::Ring(_) | Self::Maglev(_))

@@ -148,18 +148,19 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let key = self.hash_by.hash_key(&request);
         let mut asking = Asking {
             rng: &mut self.rng,
             lane: self.lane,
-            key,
+            key: None,
             tried: self.carry.context(&request).and_then(|context| context.tried.as_ref()),
             unreachable: &[],
         };
-        let begun = match self.balance.shared.begin(&mut asking) {
+        let find_key = || self.hash_by.hash_key(&request);
+        let begun = match self.balance.shared.begin(&mut asking, find_key) {
             Ok(begun) => begun,
             Err(rejection) => return BalanceFuture::refused(rejection, self.complete_on.clone()),
         };
+        let key = asking.key;
         let Begun { mut service, seat, began, bounded } = begun;
         let held = HeldCall::new(Call::new(seat, began, bounded), self.classify.clone());
         // Most endpoints are ready at once, and then nothing is kept for a second pick. The waker

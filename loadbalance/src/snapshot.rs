@@ -140,7 +140,13 @@ impl<S> Shared<S> {
     // ---- picking ----
 
     /// Picks an endpoint and begins a call on it.
-    pub(crate) fn begin(&self, asking: &mut Asking<'_>) -> Result<Begun<S>, Rejection>
+    ///
+    /// `find_key` is asked only by pickers that look at keys.
+    pub(crate) fn begin(
+        &self,
+        asking: &mut Asking<'_>,
+        find_key: impl Fn() -> Option<HashKey>,
+    ) -> Result<Begun<S>, Rejection>
     where
         S: Clone,
     {
@@ -152,6 +158,9 @@ impl<S> Shared<S> {
                 snapshot = self.snapshot.load();
             }
             let now = LazyNow::new(self.fleet.clock());
+            if asking.key.is_none() && snapshot.indexes.all.reads_key() {
+                asking.key = find_key();
+            }
             if asking.key.is_none() && snapshot.indexes.all.requires_key() {
                 return Err(Rejection::unavailable("loadbalance", "no_hash_key"));
             }

@@ -17,13 +17,14 @@ pub(crate) struct Seat {
     counts: Counts,
     node: Arc<Node>,
     /// Keeps the counts of two seats apart.
-    _padding: [u64; 6],
+    _padding: [u64; 7],
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    in_flight: AtomicU64,
-    successes: AtomicU64,
+    /// Calls in flight in the lower bits, successes above: a call that succeeds changes both in
+    /// one step.
+    calls: AtomicU64,
     failures: AtomicU64,
     /// The sum over the calls that were measured, in nanoseconds.
     latency: AtomicU64,
@@ -33,6 +34,11 @@ struct Counts {
     /// A failure was not yet followed by a success. Set on all seats by a failure.
     troubled: AtomicBool,
 }
+
+/// Room for a million calls in flight in one lane.
+const IN_FLIGHT_BITS: u32 = 20;
+const IN_FLIGHT: u64 = (1 << IN_FLIGHT_BITS) - 1;
+const SUCCESS: u64 = 1 << IN_FLIGHT_BITS;
 
 /// What a seat has counted so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +90,7 @@ pub(crate) struct Ending {
 
 impl Seat {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { counts: Counts::default(), node, _padding: [0; 6] }
+        Self { counts: Counts::default(), node, _padding: [0; 7] }
     }
 
     pub(crate) const fn node(&self) -> &Arc<Node> {
@@ -95,15 +101,15 @@ impl Seat {
     ///
     /// Either the one who removes it sees the call, or the call sees that it is removed.
     pub(crate) fn enter(&self) -> bool {
-        self.counts.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.counts.calls.fetch_add(1, Ordering::SeqCst);
         self.stays_if_not_removed()
     }
 
     /// Begins a call if there are fewer than `cap`, in one step. For endpoints of one lane.
     pub(crate) fn enter_within(&self, cap: u64) -> bool {
-        let next = |in_flight| (in_flight < cap).then_some(in_flight + 1);
+        let next = |calls| (calls & IN_FLIGHT < cap).then_some(calls + 1);
         let entered =
-            self.counts.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next).is_ok();
+            self.counts.calls.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next).is_ok();
         entered && self.stays_if_not_removed()
     }
 
@@ -113,16 +119,16 @@ impl Seat {
 
     fn stays_if_not_removed(&self) -> bool {
         if self.counts.removed.load(Ordering::SeqCst) {
-            let happened = self.leave_quietly();
+            let happened = self.leave_quietly(0);
             self.node.fleet().tell(&self.node, happened);
             return false;
         }
         true
     }
 
-    /// Takes a call back that was not sent.
-    fn leave_quietly(&self) -> Option<BalanceEvent> {
-        self.counts.in_flight.fetch_sub(1, Ordering::SeqCst);
+    /// Takes a call off the count, and adds what came of it.
+    fn leave_quietly(&self, successes: u64) -> Option<BalanceEvent> {
+        self.counts.calls.fetch_add((successes * SUCCESS).wrapping_sub(1), Ordering::SeqCst);
         self.counts.removed.load(Ordering::SeqCst).then(|| self.node.drained()).flatten()
     }
 
@@ -134,7 +140,6 @@ impl Seat {
         }
         match ending.outcome {
             Some(Outcome::Success) => {
-                self.counts.successes.fetch_add(1, Ordering::Relaxed);
                 if self.counts.troubled.load(Ordering::Relaxed) {
                     self.node.record_success();
                 }
@@ -149,7 +154,8 @@ impl Seat {
             self.measure(ending.outcome, began);
         }
         // Last, so that who sees the endpoint drained sees its counts.
-        let happened = self.leave_quietly();
+        let is_success = ending.outcome == Some(Outcome::Success);
+        let happened = self.leave_quietly(u64::from(is_success));
         fleet.tell(&self.node, happened);
     }
 
@@ -165,13 +171,13 @@ impl Seat {
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.counts.in_flight.load(Ordering::SeqCst)
+        self.counts.calls.load(Ordering::SeqCst) & IN_FLIGHT
     }
 
     pub(crate) fn tally(&self) -> Tally {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Tally {
-            successes: load(&self.counts.successes),
+            successes: load(&self.counts.calls) >> IN_FLIGHT_BITS,
             failures: load(&self.counts.failures),
             latency: load(&self.counts.latency),
             measured: load(&self.counts.measured),
