@@ -54,6 +54,7 @@ impl<S> Balance<S> {
 
     /// Takes what the endpoint with this key says of its load, for
     /// [`Picker::Reported`](crate::Picker::Reported). Says whether it is there.
+    #[expect(clippy::must_use_candidate, reason = "a report of one that left is no mistake")]
     pub fn report(&self, key: &str, report: &LoadReport) -> bool {
         let now = self.shared.fleet.clock().now();
         self.shared.node(key).map(|node| node.report(report, now)).is_some()
@@ -74,8 +75,12 @@ impl<S: Clone> Balance<S> {
     pub fn replace(&self, endpoints: impl IntoIterator<Item = Endpoint<S>>) {
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         self.shared.change(|changing, _| {
-            changing.keys().iter().for_each(|key| changing.remove(key));
-            endpoints.into_iter().for_each(|endpoint| changing.insert(endpoint));
+            for key in changing.keys() {
+                changing.remove(&key);
+            }
+            for endpoint in endpoints {
+                changing.insert(endpoint);
+            }
         });
     }
 

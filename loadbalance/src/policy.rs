@@ -4,6 +4,9 @@ use outrigger_core::{Enforcement, InvalidPolicy};
 
 use crate::{BuildPicker, EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy};
 
+#[cfg(feature = "serde")]
+mod file;
+
 /// All settings of a [`Balance`](crate::Balance).
 ///
 /// ```
@@ -16,7 +19,7 @@ use crate::{BuildPicker, EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePoli
 /// assert_eq!(policy.failover_picks(), 1);
 /// # Ok::<_, outrigger_core::InvalidPolicy>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BalancePolicy {
     enforcement: Enforcement,
     picker: Picker,
@@ -31,7 +34,6 @@ pub struct BalancePolicy {
 
 impl BalancePolicy {
     /// Starts from the defaults.
-    #[must_use]
     pub fn builder() -> BalancePolicyBuilder {
         BalancePolicyBuilder::default()
     }
@@ -207,7 +209,7 @@ impl BalancePolicyBuilder {
 /// | [`Reported`](Self::Reported) | gRPC's A58, by rejection | O(1) on average | endpoints report their load and differ much in strength |
 /// | [`ConsistentHash`](Self::ConsistentHash) | ring, Karger 1997, Kitex; bounded loads, Mirrokni et al. 2016 | O(log points) | a key should stay with its endpoint: caches, sessions |
 /// | [`Maglev`](Self::Maglev) | Eisenbud et al. 2016 | O(1), one table look-up | as before, with more even load and a few more keys moved on change |
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Picker {
     /// At random, in proportion to the weights.
@@ -354,37 +356,13 @@ impl Picker {
 }
 
 fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
-}
-
-impl PartialEq for Picker {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::ConsistentHash { points_per_weight: p, load_bound: b, without_key: w },
-                Self::ConsistentHash { points_per_weight: q, load_bound: c, without_key: x },
-            ) => p == q && b == c && w == x,
-            (
-                Self::Maglev { table_size: s, without_key: w },
-                Self::Maglev { table_size: t, without_key: x },
-            ) => s == t && w == x,
-            (
-                Self::LeastPending { failure_penalty: p },
-                Self::LeastPending { failure_penalty: q },
-            ) => p == q,
-            (
-                Self::PeakEwma { decay: d, failure_penalty: p },
-                Self::PeakEwma { decay: e, failure_penalty: q },
-            ) => d == e && p == q,
-            (Self::Reported(p), Self::Reported(q)) => p == q,
-            (Self::Custom(p), Self::Custom(q)) => Arc::ptr_eq(&p.0, &q.0),
-            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
-        }
-    }
+    n >= 2 && (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 /// What a consistent hash does with a request that has no key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum WithoutKey {
     /// Picks at random by weight, as gRPC's ring hash does (A76).
     #[default]
@@ -421,6 +399,13 @@ impl Default for ReportedPolicy {
 /// A picker of the user's own, as a setting.
 #[derive(Clone)]
 pub struct CustomPicker(pub(crate) Arc<dyn BuildPicker>);
+
+/// The same value, not merely the same kind.
+impl PartialEq for CustomPicker {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 impl fmt::Debug for CustomPicker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -288,7 +288,9 @@ impl<S> Shared<S> {
         let policy = self.live.get();
         let all_new = added.len() == roster.members.len() || !had_any;
         if let Some(slow_start) = policy.slow_start().filter(|_| !all_new) {
-            added.iter().for_each(|node| self.fleet.ramp(node, now, slow_start.window()));
+            for node in &added {
+                self.fleet.ramp(node, now, slow_start.window());
+            }
         }
         let nodes = roster.members.values().map(|member| Arc::clone(&member.node));
         let health = self.fleet.set_members(nodes, &policy);
@@ -353,7 +355,9 @@ impl<S> Shared<S> {
             let members = roster.members.values();
             members.map(|member| (member.info.clone(), Arc::clone(&member.node))).collect()
         };
-        shown.iter().for_each(|(info, node)| show(info, node));
+        for (info, node) in &shown {
+            show(info, node);
+        }
     }
 
     pub(crate) fn node(&self, key: &str) -> Option<Arc<Node>> {

@@ -36,7 +36,6 @@ pub struct EjectionPolicy {
 
 impl EjectionPolicy {
     /// Starts from the defaults.
-    #[must_use]
     pub fn builder() -> EjectionPolicyBuilder {
         EjectionPolicyBuilder { policy: Self::default() }
     }

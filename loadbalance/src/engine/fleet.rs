@@ -137,7 +137,9 @@ impl Fleet {
     }
 
     pub(crate) fn tell_all(&self, told: Told) {
-        told.into_iter().for_each(|(key, event)| self.tell_of(&key, &event));
+        for (key, event) in told {
+            self.tell_of(&key, &event);
+        }
     }
 
     // ---- what a pick asks ----

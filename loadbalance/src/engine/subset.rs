@@ -46,7 +46,6 @@ impl SubsetPolicy {
             Caller::Index(index) => {
                 order.sort_unstable_by_key(|&at| (mix(ids[at]), ids[at]));
                 let start = u64::from(index.reverse_bits()) * ids.len() as u64;
-                #[expect(clippy::cast_possible_truncation, reason = "below the number of ids")]
                 order.rotate_left((start >> 32) as usize);
             }
             Caller::Name(name) => {

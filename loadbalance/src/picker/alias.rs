@@ -32,8 +32,7 @@ impl Alias {
     pub(super) fn draw(&self, rng: &mut fastrand::Rng) -> Option<u32> {
         let bits = rng.u64(..);
         let n = self.columns.len() as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of columns")]
-        let at = ((bits >> 32) * n >> 32) as usize;
+        let at = (((bits >> 32) * n) >> 32) as usize;
         let column = self.columns.get(at)?;
         #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
         let height = bits as u32;

@@ -54,7 +54,6 @@ impl ByReport {
         candidates.scan(&self.entries)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a mean")]
     fn summarise(&self, now: Moment, candidates: &Candidates<'_>) {
         let Ok(_one_at_a_time) = self.summary.taking.try_lock().or_else(|error| match error {
             std::sync::TryLockError::Poisoned(poisoned) => Ok(PoisonError::into_inner(poisoned)),

@@ -69,6 +69,12 @@ impl RoundRobin {
 fn spread(entries: &[PickEntry]) -> Box<[u32]> {
     let weights = shortened(entries);
     let length: u64 = weights.iter().sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "an order of turns; a cast to u64 saturates"
+    )]
     let due = |at: usize, turn: u64| {
         // The golden ratio keeps phases apart; in (0, 1).
         let phase = (0.5 + 0.618_033_988_749_895 * at as f64).fract();
