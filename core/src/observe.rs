@@ -32,7 +32,7 @@ impl<Event> Observe<Event> for () {
 
 impl<F, Event> Observe<Event> for F
 where
-    F: Fn(&str, &Event),
+    F: Fn(&str, &Event) + ?Sized,
 {
     fn observe(&self, key: &str, event: &Event) {
         self(key, event);

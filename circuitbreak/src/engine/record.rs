@@ -1,0 +1,209 @@
+//! What the results of calls change.
+
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
+
+use outrigger_core::Outcome;
+use tokio::time::Instant;
+
+use super::{
+    Core, Engine, NEVER, Ticket,
+    window::{Entry, Window, saturating_ns},
+};
+use crate::{
+    Abandoned, Cause, CircuitBreakerPolicy, State, StateChange, TripRule, WindowCounts,
+    sync::Ordering,
+};
+
+/// What a result changed.
+#[derive(Debug)]
+pub(crate) enum Recorded {
+    Nothing,
+    Changed(StateChange),
+    /// The user's own rule must be asked, with no lock held.
+    Ask(Question),
+}
+
+/// A question to the user's own rule.
+#[derive(Debug)]
+pub(crate) struct Question {
+    policy: Arc<CircuitBreakerPolicy>,
+    counts: WindowCounts,
+    generation: u64,
+}
+
+impl Engine {
+    /// Takes a result. One from before the last change of state counts for nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is spent once")]
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        stripe: usize,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Recorded {
+        let Ticket { generation, probe, started } = ticket;
+        let is_slow = |started| self.is_slow(now.saturating_duration_since(started));
+        let entry = (outcome != Outcome::Ignored).then(|| Entry {
+            failure: outcome == Outcome::Failure,
+            timeout: outcome == Outcome::Timeout,
+            slow: started.is_some_and(is_slow),
+        });
+        match (probe, entry) {
+            (Some(id), entry) => self.record_probe(generation, id, entry, self.ns(now)),
+            (None, Some(entry)) => self.record_closed(stripe, generation, entry, self.ns(now)),
+            (None, None) => Recorded::Nothing,
+        }
+    }
+
+    /// Takes back the ticket of a call that was dropped before it ended.
+    pub(crate) fn abandon(&self, stripe: usize, ticket: Ticket, now: Instant) -> Recorded {
+        let abandoned = self.lock().policy.abandoned();
+        let ran = ticket.started.map(|started| now.saturating_duration_since(started));
+        let slow = ran.is_some_and(|ran| self.is_slow(ran));
+        match (abandoned, ticket.probe) {
+            (Abandoned::Failure, _) => self.record(stripe, ticket, Outcome::Failure, now),
+            (Abandoned::Slow, None) if slow => {
+                let entry = Entry { slow, ..Entry::SUCCESS };
+                self.record_closed(stripe, ticket.generation, entry, self.ns(now))
+            }
+            (Abandoned::Slow, Some(_)) if slow => {
+                self.record(stripe, ticket, Outcome::Success, now)
+            }
+            (_, Some(id)) => self.give_back(ticket.generation, id),
+            (_, None) => Recorded::Nothing,
+        }
+    }
+
+    fn is_slow(&self, latency: Duration) -> bool {
+        let slow_ns = self.slow_ns.load(Ordering::Relaxed);
+        slow_ns != NEVER && saturating_ns(latency) >= slow_ns
+    }
+
+    #[inline]
+    fn record_closed(&self, stripe: usize, generation: u64, entry: Entry, now_ns: u64) -> Recorded {
+        if entry != Entry::SUCCESS || self.counts_calls.load(Ordering::Relaxed) {
+            return self.record_in_core(generation, entry, now_ns);
+        }
+        if now_ns >= self.bucket_end_ns.load(Ordering::Relaxed) {
+            self.move_on(&mut self.lock(), now_ns);
+        }
+        self.successes.add(stripe, generation);
+        if self.has_streak.load(Ordering::Relaxed) {
+            let mut core = self.lock();
+            if self.is_closed_in(generation) {
+                core.streak = 0;
+                self.has_streak.store(false, Ordering::Relaxed);
+            }
+        }
+        Recorded::Nothing
+    }
+
+    fn record_in_core(&self, generation: u64, entry: Entry, now_ns: u64) -> Recorded {
+        let mut core = self.lock();
+        let core = &mut *core;
+        if !self.is_closed_in(generation) {
+            return Recorded::Nothing;
+        }
+        self.move_on(core, now_ns);
+        match &mut core.window {
+            Window::Time(window) => window.add(entry),
+            Window::Count(window) => window.add(entry),
+        }
+        if entry.is_error() {
+            if core.streak == 0 {
+                core.streak_since_ns = now_ns;
+            }
+            core.streak += 1;
+        } else {
+            core.streak = 0;
+        }
+        self.has_streak.store(core.streak > 0, Ordering::Relaxed);
+        if entry == Entry::SUCCESS {
+            return Recorded::Nothing;
+        }
+        let counts = self.counts_in(core);
+        let lasting = Duration::from_nanos(now_ns.saturating_sub(core.streak_since_ns));
+        match core.policy.broken_rule(&counts, core.streak, lasting) {
+            Some(rule) => Recorded::Changed(self.trip(core, rule, counts, now_ns)),
+            None if core.policy.has_custom_rule() => {
+                let policy = Arc::clone(&core.policy);
+                Recorded::Ask(Question { policy, counts, generation })
+            }
+            None => Recorded::Nothing,
+        }
+    }
+
+    /// Asks the user's own rule and trips the circuit if it says so.
+    ///
+    /// To be called with nothing locked.
+    pub(crate) fn ask(&self, question: &Question, now: Instant) -> Option<StateChange> {
+        let Question { policy, counts, generation } = question;
+        if !policy.breaks_custom_rule(counts) {
+            return None;
+        }
+        let mut core = self.lock();
+        let is_still_closed = self.is_closed_in(*generation);
+        is_still_closed.then(|| self.trip(&mut core, TripRule::Custom, *counts, self.ns(now)))
+    }
+
+    /// `entry` is `None` for a probe that says nothing about the callee.
+    fn record_probe(
+        &self,
+        generation: u64,
+        id: NonZeroU64,
+        entry: Option<Entry>,
+        now_ns: u64,
+    ) -> Recorded {
+        let mut core = self.lock();
+        let core = &mut *core;
+        if self.generation() != generation || !core.probes.end(id) {
+            return Recorded::Nothing;
+        }
+        let change = match entry {
+            None => None,
+            Some(Entry::SUCCESS) => core.probes.succeeded(&core.policy).then(|| {
+                core.closed_since_ns = Some(now_ns);
+                self.enter(core, State::Closed, Cause::Recovered, 0)
+            }),
+            Some(_) => Some(self.open(core, Cause::ProbeFailed, now_ns)),
+        };
+        if let Some(change) = change {
+            return Recorded::Changed(change);
+        }
+        self.gate_ns.store(core.probes.gate_ns(&core.policy), Ordering::Relaxed);
+        Recorded::Nothing
+    }
+
+    fn give_back(&self, generation: u64, id: NonZeroU64) -> Recorded {
+        let mut core = self.lock();
+        if self.generation() == generation && core.probes.end(id) {
+            core.probes.skip_interval();
+            self.gate_ns.store(core.probes.gate_ns(&core.policy), Ordering::Relaxed);
+        }
+        Recorded::Nothing
+    }
+
+    fn trip(
+        &self,
+        core: &mut Core,
+        rule: TripRule,
+        counts: WindowCounts,
+        now_ns: u64,
+    ) -> StateChange {
+        let closed_ns = core.closed_since_ns.map_or(NEVER, |since| now_ns.saturating_sub(since));
+        if closed_ns >= saturating_ns(core.last_cool_down) {
+            core.repeats = 0;
+        }
+        core.last_trip = Some((rule, counts));
+        self.open(core, Cause::Tripped(rule), now_ns)
+    }
+
+    fn open(&self, core: &mut Core, cause: Cause, now_ns: u64) -> StateChange {
+        let cool_down = core.policy.cool_down_after(core.repeats, core.rng.f64());
+        core.repeats = core.repeats.saturating_add(1);
+        core.last_cool_down = cool_down;
+        let gate_ns = now_ns.saturating_add(saturating_ns(cool_down));
+        StateChange { cool_down: Some(cool_down), ..self.enter(core, State::Open, cause, gate_ns) }
+    }
+}

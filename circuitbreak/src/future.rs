@@ -1,0 +1,117 @@
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use outrigger_core::{Classify, Complete, End, Observe, Outcome, Rejection, TrackCompletion};
+use pin_project::pin_project;
+
+use crate::{CircuitBreakerEvent, Permit};
+
+/// Response future of [`CircuitBreakerService`](crate::CircuitBreakerService).
+///
+/// # Cancel safety
+///
+/// Dropping it drops the inner future and gives the permit back: the call counts as the policy's
+/// [`Abandoned`](crate::Abandoned) says, and a probe's place is free at once.
+#[pin_project]
+#[derive(Debug)]
+pub struct CircuitBreakerFuture<F, O: Observe<CircuitBreakerEvent>, C, T> {
+    #[pin]
+    pub(crate) state: State<F, O, C, T>,
+}
+
+#[pin_project(project = StateProj)]
+#[derive(Debug)]
+pub(crate) enum State<F, O: Observe<CircuitBreakerEvent>, C, T> {
+    Running {
+        #[pin]
+        response: F,
+        /// Taken when the response is there.
+        permit: Option<Permit<O>>,
+        classifier: C,
+        completion: T,
+    },
+    Refused {
+        rejection: Option<Rejection>,
+    },
+    Done,
+}
+
+impl<F, O, C, T, Response, Error> Future for CircuitBreakerFuture<F, O, C, T>
+where
+    F: Future<Output = Result<Response, Error>>,
+    O: Observe<CircuitBreakerEvent>,
+    C: Classify<Response, Error> + Clone,
+    T: TrackCompletion<Response, PendingOutcome<C, O, Response, Error>>,
+    Error: From<Rejection>,
+{
+    type Output = Result<T::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let output = match state.as_mut().project() {
+            StateProj::Running { response, permit, classifier, completion } => {
+                let result = ready!(response.poll(cx));
+                let outcome = classifier.classify(result.as_ref());
+                let mut permit = permit.take();
+                // A head that already tells the failure is not kept waiting for its body.
+                if outcome != Outcome::Success
+                    && let Some(permit) = permit.take()
+                {
+                    permit.record(outcome);
+                }
+                let classifier = classifier.clone();
+                let held = PendingOutcome { permit, classifier, of: PhantomData };
+                result.map(|response| completion.track(response, held))
+            }
+            StateProj::Refused { rejection } => {
+                let rejection = rejection.take().expect("taken once, as `Done` follows");
+                Err(rejection.into())
+            }
+            StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
+        };
+        // Drops the inner future now, however long the caller keeps this one.
+        state.set(State::Done);
+        Poll::Ready(output)
+    }
+}
+
+/// A call whose response is there and looks well, but is not over yet. Waits in the response body.
+pub struct PendingOutcome<C, O: Observe<CircuitBreakerEvent>, Response, Error> {
+    /// `None` when the head has told the outcome already.
+    permit: Option<Permit<O>>,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have trailers"))]
+    classifier: C,
+    of: PhantomData<fn(&Response, &Error)>,
+}
+
+impl<C, O, Response, Error> Complete for PendingOutcome<C, O, Response, Error>
+where
+    C: Classify<Response, Error>,
+    O: Observe<CircuitBreakerEvent>,
+{
+    fn complete(self, end: End<'_>) {
+        let Some(permit) = self.permit else { return };
+        permit.record(match end {
+            #[cfg(feature = "http")]
+            End::Trailers(trailers) => {
+                self.classifier.classify_trailers(Outcome::Success, trailers)
+            }
+            End::BodyFailed => Outcome::Failure,
+            // A caller who drops a body has seen enough of a response that went well.
+            _ => Outcome::Success,
+        });
+    }
+}
+
+impl<C, O, Response, Error> fmt::Debug for PendingOutcome<C, O, Response, Error>
+where
+    O: Observe<CircuitBreakerEvent>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingOutcome").field("permit", &self.permit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! A tonic client with a circuit breaker for each server, and one without, before three real gRPC
+//! servers of which one fails for a while.
+
+use std::{process::ExitCode, time::Duration};
+
+use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
+use outrigger_core::Rejection;
+use outrigger_examples::{
+    Answer, Chronicle, Report, SERVERS, Scenario,
+    greeter::{self, Reply},
+};
+use tonic::{Status, transport::Endpoint};
+use tower::{BoxError, ServiceBuilder};
+
+const ABOUT: &str = "Three gRPC servers, one of which fails for a while: the same load with a \
+circuit breaker and without.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    outrigger_examples::run(ABOUT, quickstart).await
+}
+
+async fn quickstart() -> Result<Report, BoxError> {
+    let scenario = Scenario::new("gRPC");
+    let chronicle = scenario.chronicle();
+    let (mut governed, mut ungoverned) = (Vec::new(), Vec::new());
+    for server in 0..SERVERS.len() {
+        let address = greeter::serve(scenario.health(server)).await?;
+        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        let breaker = breaker(server, &chronicle)?;
+        governed.push(
+            ServiceBuilder::new()
+                .layer(CircuitBreakerLayer::from_handle(breaker).grpc())
+                .map_err(|error: tonic::transport::Error| Status::from_error(error.into()))
+                .service(channel.clone()),
+        );
+        ungoverned.push(channel);
+    }
+    let report = scenario
+        .play(
+            chronicle,
+            |server, number| {
+                let client = governed[server].clone();
+                async move { answer(greeter::greet(client, number).await) }
+            },
+            |server, number| {
+                let client = ungoverned[server].clone();
+                async move { answer(greeter::greet(client, number).await) }
+            },
+        )
+        .await;
+    Ok(report)
+}
+
+/// A breaker for one server. It opens when half of at least 20 calls within half a second failed, or
+/// took 250 ms; after a pause it lets a probe through, and closes when two in a row do well.
+fn breaker(server: usize, chronicle: &Chronicle) -> Result<CircuitBreaker<Chronicle>, BoxError> {
+    let policy = CircuitBreakerPolicy::builder()
+        .time_window(Duration::from_millis(500))
+        .error_rate(0.5, 20)
+        .slow_calls(Duration::from_millis(250), 0.5, 20)
+        .cool_down(Duration::from_millis(300))
+        .probe_interval(Duration::from_millis(100))
+        .build()?;
+    let breaker = CircuitBreaker::builder(policy).name(SERVERS[server]);
+    Ok(breaker.seed(Scenario::SEED).observe(chronicle.clone()).build())
+}
+
+fn answer(result: Result<Reply, Status>) -> Answer {
+    match result {
+        Ok(_) => Answer::Succeeded,
+        Err(status) if Rejection::find(&status).is_some_and(|refusal| !refusal.was_sent()) => {
+            Answer::Refused
+        }
+        Err(_) => Answer::Failed,
+    }
+}

@@ -1,0 +1,128 @@
+//! A small gRPC service, written by hand on tonic's building blocks: no `protoc` is needed.
+//!
+//! It is what this definition would generate:
+//!
+//! ```proto
+//! package outrigger.examples;
+//!
+//! service Greeter {
+//!   rpc Greet(Greeting) returns (Reply);
+//! }
+//! ```
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::uri::PathAndQuery;
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    client::GrpcService,
+    codegen::StdError,
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
+
+use crate::Health;
+
+const GREET: &str = "/outrigger.examples.Greeter/Greet";
+
+/// What a caller says.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Greeting {
+    /// The number of the call.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}
+
+/// What the greeter says.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Reply {
+    /// Some kind words.
+    #[prost(string, tag = "1")]
+    pub words: String,
+}
+
+/// Starts a greeter on a port that the system gives.
+///
+/// # Errors
+///
+/// When the system gives none.
+pub async fn serve(health: Health) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder().add_service(Greeter { health });
+    tokio::spawn(server.serve_with_incoming(connections));
+    Ok(address)
+}
+
+/// Asks a greeter through `service`: a channel, or a channel with layers around it.
+///
+/// # Errors
+///
+/// What the greeter answered, or why it was not asked.
+pub async fn greet<S>(service: S, number: u64) -> Result<Reply, Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<StdError>,
+{
+    let mut client = tonic::client::Grpc::new(service);
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let request = Request::new(Greeting { number });
+    let path = PathAndQuery::from_static(GREET);
+    let codec = ProstCodec::<Greeting, Reply>::default();
+    client.unary(request, path, codec).await.map(Response::into_inner)
+}
+
+/// The service, as tonic's server wants it.
+#[derive(Clone, Debug)]
+struct Greeter {
+    health: Health,
+}
+
+impl Greeter {
+    async fn greet(self, request: Request<Greeting>) -> Result<Response<Reply>, Status> {
+        let Greeting { number } = request.into_inner();
+        if self.health.is_able_to_answer(number).await {
+            Ok(Response::new(Reply { words: format!("good day, caller {number}") }))
+        } else {
+            Err(Status::unavailable("the greeter is unwell"))
+        }
+    }
+}
+
+impl NamedService for Greeter {
+    const NAME: &'static str = "outrigger.examples.Greeter";
+}
+
+impl Service<http::Request<Body>> for Greeter {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let greeter = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != GREET {
+                return Ok(Status::unimplemented("the greeter only greets").into_http());
+            }
+            let method = service_fn(move |request| greeter.clone().greet(request));
+            let codec = ProstCodec::<Reply, Greeting>::default();
+            Ok(tonic::server::Grpc::new(codec).unary(method, request).await)
+        })
+    }
+}
