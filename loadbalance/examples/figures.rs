@@ -2,6 +2,12 @@
 //! the cost of a call, the time of a build, the slowest pick while endpoints change.
 //!
 //! `cargo run --release -p outrigger-loadbalance --example figures`
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures to print"
+)]
 
 use std::{
     future::{Future, Ready, ready},
@@ -38,6 +44,7 @@ impl Service<u64> for Host {
 
 type Keyed = fn(&u64) -> Option<HashKey>;
 
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::unnecessary_wraps, reason = "a `HashBy`")]
 fn key(n: &u64) -> Option<HashKey> {
     Some(HashKey::of(n.to_le_bytes()))
 }
@@ -121,7 +128,9 @@ fn quality() {
             };
             let before = owners(&balance);
             let mut loads = vec![0_u64; n];
-            before.iter().for_each(|host| loads[*host] += 1);
+            for host in &before {
+                loads[*host] += 1;
+            }
             let max = loads.iter().max().copied().unwrap_or(0) as f64 * n as f64 / KEYS as f64;
             balance.remove("host-7");
             let after = owners(&balance);

@@ -380,8 +380,8 @@ impl Indexes {
     ) -> Self {
         let build = |entries: &[PickEntry]| Index::build(policy.picker(), entries, lanes, seed);
         let all = build(entries);
-        let zones = policy.zones().filter(|_| !all.is_by_key());
-        let zoned = zones.map(|zones| {
+        let preferred = policy.zones().filter(|_| !all.is_by_key());
+        let zoned = preferred.map(|zones| {
             let is_local = |entry: &&PickEntry| {
                 nodes[entry.index as usize].zone().is_some_and(|zone| **zone == *zones.local())
             };

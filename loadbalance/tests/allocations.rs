@@ -1,4 +1,5 @@
 //! A pick and a call allocate nothing.
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
 use std::{
     future::{Ready, ready},

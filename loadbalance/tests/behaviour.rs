@@ -1,4 +1,5 @@
 //! What a user sees: picking, failing over, counting, joining and leaving.
+#![expect(clippy::cast_precision_loss, reason = "a test's own figures and helpers")]
 
 mod support;
 
@@ -71,7 +72,7 @@ async fn weight_0_is_never_picked_and_a_single_endpoint_always() {
         let mut service = service(&balance).clone();
         for key in 0..1_000_u64 {
             let mut keyed = BalanceService::new(balance.clone())
-                .hash_by(move |_: &()| Some(HashKey::of(key.to_le_bytes())));
+                .hash_by(move |(): &()| Some(HashKey::of(key.to_le_bytes())));
             if key < 50 {
                 assert_eq!(assert_ready_ok!(task::spawn(keyed.call(())).poll()), "only");
             }
@@ -114,9 +115,11 @@ async fn failover_picks_distinct_endpoints_up_to_its_limit_and_gives_the_last_er
     let names = ["a", "b", "c", "d", "e"];
     let picker = Picker::consistent_hash();
     let balance = world.balance(policy().picker(picker).ejection(None), &names);
-    names.iter().for_each(|name| world.set(name, Does::RefuseConnection));
+    for name in names {
+        world.set(name, Does::RefuseConnection);
+    }
     let mut service =
-        BalanceService::new(balance.clone()).hash_by(|_: &()| Some(HashKey::of("key")));
+        BalanceService::new(balance.clone()).hash_by(|(): &()| Some(HashKey::of("key")));
     let error = assert_ready_err!(task::spawn(service.call(())).poll());
     assert_eq!(error.to_string(), "connection refused");
     let polled: Vec<u64> = names.iter().map(|name| world.ready_polls(name)).collect();
@@ -330,10 +333,13 @@ fn the_less_loaded_of_two_is_picked_and_weights_count() {
     let balance = world.balance(policy().picker(Picker::least_pending()), &[]);
     balance.insert(world.endpoint("big").weight(3));
     balance.insert(world.endpoint("small"));
-    ["big", "small"].iter().for_each(|name| world.set(name, Does::Hang));
+    world.set("big", Does::Hang);
+    world.set("small", Does::Hang);
     let mut service = service(&balance);
     let mut calls: Vec<_> = (0..40).map(|_| task::spawn(service.call(()))).collect();
-    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
+    for call in &mut calls {
+        assert_pending!(call.poll());
+    }
     let pending: Vec<u64> =
         balance.status().endpoints.iter().map(|endpoint| endpoint.in_flight).collect();
     assert_eq!(pending.iter().sum::<u64>(), 40);
@@ -496,8 +502,8 @@ fn an_endpoint_that_comes_back_starts_afresh() {
     // And the one before it does not count against the cap.
     world.set("b", Does::Fail);
     (0..4).for_each(|_| drop(call(&mut service)));
-    let states = balance.status().endpoints;
-    assert!(states.iter().any(|status| matches!(status.state, EndpointState::Ejected { .. })));
+    let others = balance.status().endpoints;
+    assert!(others.iter().any(|other| matches!(other.state, EndpointState::Ejected { .. })));
 }
 
 // ---- settings ----
@@ -553,10 +559,10 @@ fn disabled_governance_ejects_nobody_and_shadow_only_says_so() {
 
 #[test]
 fn handles_services_and_futures_are_send_and_sync_and_small() {
-    fn assert_shared<T: Clone + Send + Sync + 'static>() {}
+    fn is_shared<T: Clone + Send + Sync + 'static>() {}
     fn assert_send<T: Send + 'static>(_: &T) {}
-    assert_shared::<Balance<support::Host>>();
-    assert_shared::<BalanceService<support::Host>>();
+    is_shared::<Balance<support::Host>>();
+    is_shared::<BalanceService<support::Host>>();
     let world = World::default();
     let future = service(&world.balance(policy(), &["a"])).call(());
     assert_send(&future);

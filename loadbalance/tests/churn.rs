@@ -1,4 +1,5 @@
 //! Endpoints come and go while threads call: none is called after its drain, no call is lost.
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
 use std::{
     collections::HashMap,
@@ -42,6 +43,7 @@ impl Service<u64> for Host {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story")]
 /// 600 changes stand for 60 s of ten a second.
 fn churn(picker: Picker) {
     // By number of the endpoint: a key that comes back is another endpoint.

@@ -1,4 +1,5 @@
 //! The balancer under the laws of a tower layer.
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
 use outrigger_loadbalance::{Balance, BalancePolicy, BalanceService, Endpoint, Picker};
 use outrigger_testing::{Scripted, laws};

@@ -1,6 +1,8 @@
 //! Endpoints that come from somewhere, and what happens when it fails.
 #![cfg(all(feature = "discover", feature = "dns", feature = "file"))]
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
+#[expect(dead_code, reason = "only a part of it is needed here")]
 mod support;
 
 use std::{

@@ -1,4 +1,11 @@
 //! Consistent hashing: what moves, how even it is, and how full an endpoint may get.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test's own figures and helpers"
+)]
 
 use std::{
     collections::HashMap,
@@ -114,7 +121,9 @@ fn load_on_the_ring_is_as_even_as_its_points_allow() {
         };
         let balance = balance(picker, (0..100).map(|host| (host, 1)));
         let mut loads = vec![0_u32; 100];
-        owners(&balance, 200_000).iter().for_each(|host| loads[*host] += 1);
+        for host in owners(&balance, 200_000) {
+            loads[host] += 1;
+        }
         let max = f64::from(*loads.iter().max().unwrap()) / 2_000.0;
         assert!(max < most, "{points} points: {max}");
     }
@@ -124,7 +133,9 @@ fn load_on_the_ring_is_as_even_as_its_points_allow() {
 fn weights_are_points_on_the_ring() {
     let balance = balance(Picker::consistent_hash(), [(0, 10), (1, 20), (2, 50)]);
     let mut loads = [0.0_f64; 3];
-    owners(&balance, 100_000).iter().for_each(|host| loads[*host] += 1.0 / 100_000.0);
+    for host in owners(&balance, 100_000) {
+        loads[host] += 1.0 / 100_000.0;
+    }
     for (load, expected) in loads.iter().zip([0.125, 0.25, 0.625]) {
         assert!((load / expected - 1.0).abs() < 0.1, "{loads:?}");
     }

@@ -1,4 +1,9 @@
 //! Marks for picking and ejecting, as deterministic simulations.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a test's own figures and helpers"
+)]
 
 #[path = "support/simulation.rs"]
 mod simulation;
@@ -98,7 +103,9 @@ async fn a_cold_host_joins(policy: impl Fn() -> BalancePolicyBuilder) -> Vec<Cal
         Serves::Within(0.01 * slowness)
     };
     let join = |balancers: &[Balance<usize>]| {
-        balancers.iter().for_each(|balance| balance.insert(Endpoint::new("host-10", 10)));
+        for balance in balancers {
+            balance.insert(Endpoint::new("host-10", 10));
+        }
     };
     let balancers = balancers(policy, 10, 1);
     let simulation = Simulation { balancers, workers: 2, rate: 1_200.0, until: 40.0, seed: 5 };

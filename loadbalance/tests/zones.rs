@@ -1,4 +1,5 @@
 //! Zones, reported load, subsets: who is preferred, and by how much.
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
 use std::{collections::HashMap, time::Duration};
 

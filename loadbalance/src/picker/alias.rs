@@ -88,6 +88,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_precision_loss, reason = "a few weights")]
     fn the_columns_hold_each_weight_exactly_to_a_part_in_two_to_the_32() {
         for weights in [&[1, 2, 3, 4][..], &[u32::MAX, 1, 1], &[7], &[10; 1_000], &[5, 1, 1]] {
             let n = weights.len() as f64;

@@ -147,6 +147,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_precision_loss, reason = "counts of turns")]
     fn huge_weights_need_no_huge_sequence() {
         let sequence = spread(&entries(&[u32::MAX, u32::MAX / 2, 1]));
         assert!(sequence.len() <= 70_000, "{}", sequence.len());

@@ -1,5 +1,5 @@
 //! Endpoints whose readiness and answers a test holds in its hands.
-#![expect(dead_code, reason = "not every test file needs all of it")]
+#![expect(clippy::unwrap_used, reason = "a test's own figures and helpers")]
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,11 @@
 //! Hosts with queues and workers under a seeded, virtual clock.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test's own figures and helpers"
+)]
 
 use std::{
     cmp::Reverse,
@@ -26,6 +33,9 @@ pub(crate) struct Simulation {
     pub(crate) until: f64,
     pub(crate) seed: u64,
 }
+
+/// Something to do with all balancers.
+pub(crate) type Deed<'a> = &'a dyn Fn(&[Balance<usize>]);
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +68,13 @@ struct Host {
 }
 
 impl Simulation {
+    #[expect(clippy::too_many_lines, reason = "one loop over events")]
     /// Runs with a clock that stands in for tokio's; `then` are moments with something to do.
     pub(crate) async fn run(
         self,
         hosts: usize,
         serves: impl Fn(usize, f64) -> Serves,
-        then: &[(f64, &dyn Fn(&[Balance<usize>]))],
+        then: &[(f64, Deed<'_>)],
     ) -> Vec<Call> {
         let mut rng = fastrand::Rng::with_seed(self.seed);
         let mut events: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
