@@ -9,7 +9,7 @@ use std::{
 use outrigger_core::Outcome;
 
 use super::{Fleet, Moment, Seat, Tally, clock::saturating_nanos, latency::PeakEwma};
-use crate::{BalanceEvent, EndpointInfo, LoadReport, hash};
+use crate::{BalanceEvent, EndpointInfo, LoadReport, hash, sync};
 
 /// One endpoint without its service: who it is, and how it does.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Node {
     streak: AtomicU32,
     /// How many successes are missing until it is trusted again.
     probation: AtomicU32,
+    /// Set when every seat was told that the endpoint is gone: only then can it be drained.
+    removed: sync::AtomicBool,
     /// Set once the last call on a removed endpoint is over.
     drained: AtomicBool,
     peak: PeakEwma,
@@ -76,6 +78,7 @@ impl Node {
             penalty_until: AtomicU64::new(0),
             streak: AtomicU32::new(0),
             probation: AtomicU32::new(0),
+            removed: sync::AtomicBool::new(false),
             drained: AtomicBool::new(false),
             peak: PeakEwma::default(),
             mean: AtomicU64::new(0),
@@ -120,6 +123,10 @@ impl Node {
         self.seats().map(|seat| seat.in_flight()).sum()
     }
 
+    fn in_flight_now(&self) -> u64 {
+        self.seats().map(|seat| seat.in_flight_now()).sum()
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         self.seats().fold(Tally::default(), |sum, seat| sum.plus(seat.tally()))
     }
@@ -133,12 +140,15 @@ impl Node {
     /// No new call may begin. Says how many are in flight, and whether that was the end.
     pub(crate) fn remove(&self) -> (u64, Option<BalanceEvent>) {
         self.seats().for_each(|seat| seat.mark_removed());
-        (self.in_flight(), self.drained())
+        self.removed.store(true, Ordering::Release);
+        (self.in_flight_now(), self.drained())
     }
 
     /// Whether the last call on this removed endpoint is over; says so once.
     pub(crate) fn drained(&self) -> Option<BalanceEvent> {
-        let is_over = self.in_flight() == 0 && !self.drained.swap(true, Ordering::SeqCst);
+        let is_over = self.removed.load(Ordering::Acquire)
+            && self.in_flight_now() == 0
+            && !self.drained.swap(true, Ordering::SeqCst);
         is_over.then_some(BalanceEvent::Drained)
     }
 

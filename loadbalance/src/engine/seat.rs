@@ -101,7 +101,7 @@ impl Seat {
     ///
     /// Either the one who removes it sees the call, or the call sees that it is removed.
     pub(crate) fn enter(&self) -> bool {
-        self.counts.calls.fetch_add(1, Ordering::SeqCst);
+        self.counts.calls.fetch_add(1, Ordering::AcqRel);
         self.stays_if_not_removed()
     }
 
@@ -109,16 +109,16 @@ impl Seat {
     pub(crate) fn enter_within(&self, cap: u64) -> bool {
         let next = |calls| (calls & IN_FLIGHT < cap).then_some(calls + 1);
         let entered =
-            self.counts.calls.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next).is_ok();
+            self.counts.calls.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).is_ok();
         entered && self.stays_if_not_removed()
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.counts.removed.load(Ordering::SeqCst)
+        self.counts.removed.load(Ordering::Acquire)
     }
 
     fn stays_if_not_removed(&self) -> bool {
-        if self.counts.removed.load(Ordering::SeqCst) {
+        if self.counts.removed.load(Ordering::Acquire) {
             let happened = self.leave_quietly(0);
             self.node.fleet().tell(&self.node, happened);
             return false;
@@ -128,8 +128,8 @@ impl Seat {
 
     /// Takes a call off the count, and adds what came of it.
     fn leave_quietly(&self, successes: u64) -> Option<BalanceEvent> {
-        self.counts.calls.fetch_add((successes * SUCCESS).wrapping_sub(1), Ordering::SeqCst);
-        self.counts.removed.load(Ordering::SeqCst).then(|| self.node.drained()).flatten()
+        self.counts.calls.fetch_add((successes * SUCCESS).wrapping_sub(1), Ordering::AcqRel);
+        self.counts.removed.load(Ordering::Acquire).then(|| self.node.drained()).flatten()
     }
 
     /// Ends a call.
@@ -170,8 +170,14 @@ impl Seat {
         self.node.measure(outcome, took, now);
     }
 
+    /// Calls in flight, no matter how recent. A write that writes nothing: the next call to begin
+    /// or to end sees what the reader did before, in whatever order the two come.
+    pub(super) fn in_flight_now(&self) -> u64 {
+        self.counts.calls.fetch_add(0, Ordering::AcqRel) & IN_FLIGHT
+    }
+
     pub(crate) fn in_flight(&self) -> u64 {
-        self.counts.calls.load(Ordering::SeqCst) & IN_FLIGHT
+        self.counts.calls.load(Ordering::Relaxed) & IN_FLIGHT
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -185,10 +191,88 @@ impl Seat {
     }
 
     pub(super) fn mark_removed(&self) {
-        self.counts.removed.store(true, Ordering::SeqCst);
+        self.counts.removed.store(true, Ordering::Release);
     }
 
     pub(super) fn mark_troubled(&self, troubled: bool) {
         self.counts.troubled.store(troubled, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, outrigger_loom))]
+mod loom {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use ::loom::{model, thread};
+    use tokio::time::Instant;
+
+    use super::{Ending, Seat};
+    use crate::{
+        BalanceEvent, BalancePolicy, EndpointInfo,
+        engine::{Clock, Fleet, Node},
+    };
+
+    /// An endpoint of so many lanes, and how often it was said to be drained.
+    fn endpoint(lanes: usize) -> (Arc<Node>, Vec<Arc<Seat>>, Arc<AtomicU64>) {
+        let policy = BalancePolicy::builder().ejection(None).seed(1).build().unwrap();
+        let fleet = Arc::new(Fleet::new(Clock::starting(Instant::now()), &policy));
+        let drained = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&drained);
+        fleet.set_observer(move |_: &str, event: &BalanceEvent| {
+            if *event == BalanceEvent::Drained {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let (node, seats) = Node::new(&EndpointInfo::new("a"), &fleet, lanes);
+        (node, seats, drained)
+    }
+
+    const CANCELLED: Ending = Ending { outcome: None, began: None, bounded: false };
+
+    #[test]
+    fn loom_no_call_begins_after_the_drain_and_the_drain_is_told_once() {
+        for lanes in [1, 2] {
+            model(move || {
+                let (node, seats, drained) = endpoint(lanes);
+                let callers: Vec<_> = (0..2)
+                    .map(|caller| {
+                        let seat = Arc::clone(&seats[caller % lanes]);
+                        let drained = Arc::clone(&drained);
+                        thread::spawn(move || {
+                            if seat.enter() {
+                                assert_eq!(drained.load(Ordering::SeqCst), 0, "after the drain");
+                                seat.leave(CANCELLED);
+                            }
+                        })
+                    })
+                    .collect();
+                let (_, event) = node.remove();
+                node.fleet().tell(&node, event);
+                for caller in callers {
+                    caller.join().unwrap();
+                }
+                assert_eq!(drained.load(Ordering::SeqCst), 1);
+                assert_eq!(node.in_flight(), 0);
+            });
+        }
+    }
+
+    #[test]
+    fn loom_a_bound_is_never_passed() {
+        model(|| {
+            let (node, seats, _) = endpoint(1);
+            let callers: Vec<_> = (0..2)
+                .map(|_| {
+                    let seat = Arc::clone(&seats[0]);
+                    thread::spawn(move || seat.enter_within(1))
+                })
+                .collect();
+            let entered = callers.into_iter().map(|caller| caller.join().unwrap());
+            assert_eq!(entered.filter(|entered| *entered).count(), 1);
+            assert_eq!(node.in_flight(), 1);
+        });
     }
 }
