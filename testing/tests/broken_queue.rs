@@ -238,3 +238,9 @@ fn a_stampede_is_found() {
 fn a_layer_that_lets_two_run_is_not_taken_for_a_queue() {
     laws::a_dropped_waiter_hands_its_turn_on(queue(Fault::RunsTwo));
 }
+
+#[test]
+#[should_panic(expected = "this layer lets more than one call run")]
+fn a_layer_that_lets_two_run_cannot_show_what_a_waiter_parks() {
+    laws::a_waiter_parks_no_place_below(queue(Fault::RunsTwo));
+}
