@@ -45,7 +45,8 @@ pub use self::{
     reserving::a_place_below_is_never_parked,
     sharing::{a_layer_applied_twice_shares_its_state, separate_layers_share_nothing},
     waiting::{
-        a_dropped_waiter_hands_its_turn_on, waiters_are_served_in_order_and_without_a_stampede,
+        a_dropped_waiter_hands_its_turn_on, a_waiter_parks_no_place_below,
+        waiters_are_served_in_order_and_without_a_stampede,
     },
     waking::{
         a_call_that_moves_is_woken_where_it_is, no_wake_up_is_lost_or_spun, waiting_costs_no_polls,

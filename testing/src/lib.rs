@@ -45,6 +45,7 @@
 //! | `a_call_that_moves_is_woken_where_it_is` | yes | a waker kept from the first poll |
 //! | `waiting_costs_no_polls` | no: say how long the layer is quiet | polling by timer |
 //! | `a_dropped_waiter_hands_its_turn_on` | no: for layers whose calls wait | a turn lost with its waiter |
+//! | `a_waiter_parks_no_place_below` | no: for layers whose calls wait | an unready clone that waits while the ready value is parked |
 //! | `waiters_are_served_in_order_and_without_a_stampede` | no: for layers whose calls wait | unfair queues, waking all for one place |
 //! | `a_layer_applied_twice_shares_its_state` | no: say how to see it | state per connection |
 //! | `separate_layers_share_nothing` | no: say how to see it | global state |

@@ -129,12 +129,14 @@ fn a_call_that_spins_or_loses_its_wake_up_is_found() {
     assert_broken(|| law(faulty(Fault::Spins)), "wakes itself");
     assert_broken(|| law(faulty(Fault::LosesAWakeUp)), "was lost");
     assert_broken(|| law(faulty(Fault::PollsTheInnerTwice)), "polled 6 times in 3");
+    assert_broken(|| law(faulty(Fault::AnswersSomethingElse)), "an answer was lost");
 }
 
 #[test]
 fn a_call_that_keeps_its_first_waker_is_found() {
-    let law = || laws::a_call_that_moves_is_woken_where_it_is(faulty(Fault::KeepsTheFirstWaker));
-    assert_broken(law, "not woken where it is");
+    let law = laws::a_call_that_moves_is_woken_where_it_is;
+    assert_broken(|| law(faulty(Fault::KeepsTheFirstWaker)), "not woken where it is");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly)), "came too early");
 }
 
 #[test]
@@ -142,6 +144,7 @@ fn a_call_that_looks_at_the_clock_now_and_then_is_found() {
     let law = laws::waiting_costs_no_polls;
     assert_broken(|| law(faulty(Fault::LooksAtTheClock), QUIET), "polled again");
     assert_broken(|| law(faulty(Fault::Spins), QUIET), "polled again");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly), QUIET), "came too early");
 }
 
 fn fill(service: &mut Faulty<Scripted>, _: &Script) {
@@ -160,6 +163,18 @@ fn state_that_is_made_for_each_service_is_found() {
     let apart = || layer_fn(|inner| faulty(Fault::None)().layer(inner));
     let law = || laws::a_layer_applied_twice_shares_its_state(apart, fill, is_filled);
     assert_broken(law, "a state each");
+}
+
+#[test]
+#[should_panic(expected = "the first service itself does not notice")]
+fn closures_that_disturb_nothing_are_found() {
+    laws::a_layer_applied_twice_shares_its_state(faulty(Fault::None), |_, _| (), is_filled);
+}
+
+#[test]
+#[should_panic(expected = "nothing has happened yet")]
+fn closures_that_always_notice_are_found() {
+    laws::a_layer_applied_twice_shares_its_state(faulty(Fault::None), fill, |_| true);
 }
 
 #[test]

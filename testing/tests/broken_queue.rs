@@ -21,6 +21,7 @@ use tower_layer::Layer;
 enum Fault {
     None,
     LastComesFirst,
+    LeavesTheReadyValueBehind,
     LosesATurnWithItsWaiter,
     LosesATurnWithItsCall,
     RefusesTheNext,
@@ -93,14 +94,16 @@ impl Service<u32> for Queued {
 
     fn call(&mut self, request: u32) -> Self::Future {
         let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
         let mut turn = Turn::new(self.queue.clone());
+        let leaves = turn.queue.fault == Fault::LeavesTheReadyValueBehind && !turn.has_come();
+        let mut inner = if leaves { fresh } else { std::mem::replace(&mut self.inner, fresh) };
         Box::pin(async move {
             std::future::poll_fn(|cx| turn.poll(cx)).await;
             turn.is_running = true;
             if request == 2 && turn.queue.fault == Fault::RefusesTheNext {
                 return Err("refused".into());
             }
+            std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
             inner.call(request).await
         })
     }
@@ -126,6 +129,10 @@ impl Turn {
             number
         };
         Self { number, is_running: false, queue }
+    }
+
+    fn has_come(&self) -> bool {
+        self.queue.line.lock().expect("no panic with the lock held").turn == Some(self.number)
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
@@ -164,6 +171,7 @@ impl Drop for Turn {
 fn a_good_queue_keeps_every_law() {
     laws::all(queue(Fault::None));
     laws::a_dropped_waiter_hands_its_turn_on(queue(Fault::None));
+    laws::a_waiter_parks_no_place_below(queue(Fault::None));
     laws::waiters_are_served_in_order_and_without_a_stampede(queue(Fault::None), 1_000);
 }
 
@@ -186,6 +194,7 @@ fn a_semaphore_keeps_the_laws_of_turns() {
     };
     laws::all_but_readiness(limited);
     laws::a_dropped_waiter_hands_its_turn_on(limited);
+    laws::a_waiter_parks_no_place_below(limited);
     laws::waiters_are_served_in_order_and_without_a_stampede(limited, 1_000);
 }
 
@@ -196,6 +205,13 @@ fn a_turn_that_is_lost_with_its_waiter_or_its_call_is_found() {
     assert_broken(|| law(queue(Fault::LosesATurnWithItsCall)), "nobody is told");
     assert_broken(|| law(queue(Fault::TellsNobody)), "nobody is told");
     assert_broken(|| law(queue(Fault::RefusesTheNext)), "is refused");
+}
+
+#[test]
+fn a_queue_that_leaves_a_ready_value_behind_is_found() {
+    let how = "a call waits for a place below that its own layer parks";
+    let fault = Fault::LeavesTheReadyValueBehind;
+    assert_broken(|| laws::a_waiter_parks_no_place_below(queue(fault)), how);
 }
 
 #[test]
@@ -221,4 +237,10 @@ fn a_stampede_is_found() {
 #[should_panic(expected = "this layer lets more than one call run")]
 fn a_layer_that_lets_two_run_is_not_taken_for_a_queue() {
     laws::a_dropped_waiter_hands_its_turn_on(queue(Fault::RunsTwo));
+}
+
+#[test]
+#[should_panic(expected = "this layer lets more than one call run")]
+fn a_layer_that_lets_two_run_cannot_show_what_a_waiter_parks() {
+    laws::a_waiter_parks_no_place_below(queue(Fault::RunsTwo));
 }

@@ -56,6 +56,31 @@ impl Service<u32> for TriesAgain {
     }
 }
 
+/// Lets a clone of the inner service wait, while the ready one stays where it is.
+#[derive(Clone)]
+struct LeavesTheReadyOneBehind {
+    inner: Scripted,
+}
+
+impl Service<u32> for LeavesTheReadyOneBehind {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<u32, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        let mut clone = self.inner.clone();
+        Box::pin(async move {
+            tokio::time::sleep(BACK_OFF).await;
+            poll_fn(|cx| clone.poll_ready(cx)).await?;
+            clone.call(request).await
+        })
+    }
+}
+
 /// Runs each call in a task of its own.
 #[derive(Clone)]
 struct Spawns {
@@ -95,6 +120,14 @@ impl Drop for AbortOnDrop {
 fn a_layer_that_waits_between_attempts_keeps_every_law() {
     laws::all(|| layer_fn(|inner| TriesAgain { inner }));
     laws::waiting_costs_no_polls(|| layer_fn(|inner| TriesAgain { inner }), 10 * BACK_OFF);
+}
+
+#[test]
+fn a_layer_that_leaves_a_ready_value_behind_is_found() {
+    let make = || layer_fn(|inner| LeavesTheReadyOneBehind { inner });
+    laws::readiness_belongs_to_the_value_that_is_called(make);
+    let how = "a call waits for a place below that its own layer parks";
+    assert_broken(|| laws::a_place_below_is_never_parked(make), how);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{Answer, Script, Scripted, start};
 const MANY: usize = 100;
 
 /// Longer than any wait of a layer whose inner service is willing.
-const LONG: Duration = Duration::from_secs(3_600);
+pub(super) const LONG: Duration = Duration::from_secs(3_600);
 
 /// A service to put to a law. Nothing runs and no time passes but by its leave.
 pub(super) struct Bench<'a, S> {

@@ -204,7 +204,9 @@ where
         make_ready(&mut self.service);
         let mut call = task::spawn(self.service.call(Request::new(())));
         let response = self.clock.finish(&mut call);
-        Box::pin(response.expect("law broken: a call does not go through").into_body())
+        Box::pin(
+            response.expect("law broken: a call does not go through, as those before").into_body(),
+        )
     }
 
     fn leaves_nothing(&mut self, after: &str) {

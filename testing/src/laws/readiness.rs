@@ -159,7 +159,11 @@ where
             let ready = poll_ready(&mut bench.service);
             assert!(ready.is_pending(), "law broken: ready for a second call without asking");
             bench.script.readiness(Readiness::Ready);
-            assert!(bench.finish(&mut call).is_ok(), "law broken: an answer was lost on its way");
+            let result = bench.finish(&mut call);
+            assert!(
+                result.is_ok(),
+                "law broken: a willing inner service, but the layer says {result:?}"
+            );
         }
     });
 }

@@ -1,10 +1,15 @@
-use tokio_test::task::Spawn;
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use tokio_test::task::{self, Spawn};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bench::{Bench, check};
-use crate::{Answer, Scripted};
+use super::bench::{Bench, LONG, check};
+use crate::{
+    Answer, Scripted,
+    start::{poll_ready, start},
+};
 
 /// Puts `waiters` calls behind one that runs. None of them reaches the inner service.
 fn queue<S>(bench: &mut Bench<'_, S>, waiters: u32) -> (Spawn<S::Future>, Vec<Spawn<S::Future>>)
@@ -56,6 +61,45 @@ where
             assert!(bench.clock.finish(next).is_ok(), "law broken: the next waiter is refused");
         });
     }
+}
+
+/// Over an inner service whose readiness takes one of few places, calls that wait for their turn
+/// are not kept from it by places that their own services hold: a layer that lets an unready clone
+/// wait, and leaves the ready value in the service that was called, locks itself up.
+///
+/// For layers whose calls wait for their turn in their future: `make` lets one call run, and at
+/// least two wait.
+///
+/// # Panics
+///
+/// When the law is broken, or when `make` lets more than one call run.
+pub fn a_waiter_parks_no_place_below<L>(make: impl Fn() -> L)
+where
+    L: Layer<Scripted>,
+    L::Service: Service<u32, Response = u32, Error = BoxError> + Clone,
+{
+    check(make, |mut bench| {
+        bench.script.places(2);
+        let (mut first, mut second) = (bench.service.clone(), bench.service.clone());
+        bench.script.answer(Answer::Pending);
+        let mut running = bench.start(0);
+        assert!(running.poll().is_pending());
+        let mut waiting = vec![start(&mut first, 1)];
+        assert!(waiting[0].poll().is_pending(), "this layer does not let a second call wait");
+        assert!(bench.script.calls() == 1, "this layer lets more than one call run");
+        bench.script.answer(Answer::Ok);
+        assert!(bench.finish(&mut running).is_ok());
+        if let Poll::Ready(Ok(())) = poll_ready(&mut second) {
+            waiting.push(task::spawn(second.call(2)));
+        }
+        // All are polled together, so that each may wait for another.
+        let is_over = poll_fn(|cx| {
+            waiting.retain_mut(|call| pin!(call).poll(cx).is_pending());
+            if waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let is_over = bench.clock.limit(LONG, is_over).is_some();
+        assert!(is_over, "law broken: a call waits for a place below that its own layer parks");
+    });
 }
 
 /// Calls that wait for their turn get it in the order in which they came, though the first of
