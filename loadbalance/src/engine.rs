@@ -5,6 +5,7 @@ mod ejection;
 mod fleet;
 mod latency;
 mod node;
+mod outliers;
 mod seat;
 mod slow_start;
 mod subset;

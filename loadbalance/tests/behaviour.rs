@@ -5,13 +5,14 @@ mod support;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use outrigger_core::{AttemptContext, CarryContext, Enforcement, Outcome, Tried};
 use outrigger_loadbalance::{
-    Balance, BalanceEvent, BalanceService, EjectionPolicy, Endpoint, EndpointInfo, EndpointState,
-    HashKey, Picker, WithoutKey,
+    Balance, BalanceEvent, BalanceService, Candidates, EjectionPolicy, Endpoint, EndpointInfo,
+    EndpointState, HashKey, Pick, PickEntry, Picker, WithoutKey,
 };
 use support::{Does, Log, World, policy, reason};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
@@ -457,6 +458,55 @@ fn a_removed_endpoint_finishes_its_calls_and_gets_no_new_one() {
     assert_eq!(world.calls("old"), 1);
     drop(running);
     assert_eq!(log.take(), [("old".to_owned(), BalanceEvent::Drained)]);
+}
+
+#[test]
+fn an_endpoint_removed_in_the_very_moment_of_its_pick_gets_no_call() {
+    /// Picks the first, and lets something happen just then.
+    struct First(Vec<PickEntry>, Arc<Mutex<Option<Balance<&'static str>>>>);
+
+    impl Pick for First {
+        fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
+            let removing = self.1.lock().unwrap().take();
+            if let Some(balance) = removing {
+                balance.remove("a");
+            }
+            self.0.iter().map(|entry| entry.index).find(|index| candidates.is_usable(*index))
+        }
+    }
+
+    let removing = Arc::new(Mutex::new(None));
+    let shared = Arc::clone(&removing);
+    let picker = Picker::custom(move |entries: &[PickEntry]| {
+        Box::new(First(entries.to_vec(), Arc::clone(&shared))) as Box<dyn Pick>
+    });
+    let log = Log::default();
+    let balance = log.attach(Balance::new(policy().picker(picker).build().unwrap()));
+    balance.replace(["a", "b"].map(|key| Endpoint::new(key, key)));
+    *removing.lock().unwrap() = Some(balance.clone());
+    assert_eq!(balance.pick().unwrap().key(), "b");
+    assert_eq!(log.count(|event| *event == BalanceEvent::Drained), 1);
+}
+
+#[test]
+fn calls_that_found_nobody_to_connect_do_not_loosen_a_bound() {
+    let world = World::default();
+    let builder = policy().picker(Picker::bounded_consistent_hash()).ejection(None);
+    let balance = world.balance(builder.failover_picks(5), &["a", "b"]);
+    let mut service =
+        BalanceService::new(balance.clone()).hash_by(|(): &()| Some(HashKey::of("key")));
+    for name in ["a", "b"] {
+        world.set(name, Does::RefuseConnection);
+    }
+    for _ in 0..100 {
+        assert_ready_err!(task::spawn(service.call(())).poll());
+    }
+    for name in ["a", "b"] {
+        world.set(name, Does::Hang);
+    }
+    let calls: Vec<_> = (0..10).map(|_| service.call(())).collect();
+    let most = balance.status().endpoints.iter().map(|endpoint| endpoint.in_flight).max();
+    assert!(most.unwrap() <= 7, "{most:?} of {}, bound 1.25", calls.len());
 }
 
 #[test]

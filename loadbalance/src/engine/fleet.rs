@@ -9,11 +9,10 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use outrigger_core::{Enforcement, Observe};
 
-use super::{Clock, EjectionPolicy, LazyNow, Moment, Node, SlowStartPolicy, Tally, ZonePolicy};
+use super::{
+    Clock, EjectionPolicy, LazyNow, Moment, Node, SlowStartPolicy, ZonePolicy, outliers::Ejecting,
+};
 use crate::{BalanceEvent, BalancePolicy, EjectionRule, Picker, ReportedPolicy};
-
-/// How far from chance a success rate must be, in standard errors, before it counts as deviating.
-const SIGNIFICANCE: f64 = 5.0;
 
 /// What endpoints share: settings, clock, observer, and the counts that ejection looks at.
 pub(crate) struct Fleet {
@@ -37,9 +36,9 @@ pub(crate) struct Fleet {
 
 struct Observer(Box<dyn Observe<BalanceEvent> + Send + Sync>);
 
-struct Members {
-    nodes: Vec<Weak<Node>>,
-    rng: fastrand::Rng,
+pub(super) struct Members {
+    pub(super) nodes: Vec<Weak<Node>>,
+    pub(super) rng: fastrand::Rng,
 }
 
 /// The settings that are read after the pick.
@@ -153,6 +152,10 @@ impl Fleet {
             self.return_due(now.get());
         }
         policy.enforcement() == Enforcement::Enforced && !self.is_panicking() && self.ejected() > 0
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ejected(&self) -> usize {
@@ -292,7 +295,13 @@ impl Fleet {
         self.tell_all(told);
     }
 
-    fn return_due_locked(&self, members: &Members, tuning: &Tuning, now: Moment, told: &mut Told) {
+    pub(super) fn return_due_locked(
+        &self,
+        members: &Members,
+        tuning: &Tuning,
+        now: Moment,
+        told: &mut Told,
+    ) {
         let mut any = false;
         for node in members.nodes.iter().filter_map(Weak::upgrade) {
             if node.ejected_until().is_none_or(|until| now < until) {
@@ -315,7 +324,7 @@ impl Fleet {
 
     /// Counts again who is healthy, after a change. Called with the lock held.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "shares")]
-    fn recount(&self, members: &Members, told: &mut Told) {
+    pub(super) fn recount(&self, members: &Members, told: &mut Told) {
         let tuning = self.tuning.load();
         let local = tuning.zones.as_ref().map(ZonePolicy::local);
         let (mut size, mut ejected) = (0_usize, 0_usize);
@@ -363,152 +372,6 @@ impl Fleet {
     fn lock(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One look at the rules, with the lock held.
-struct Ejecting<'a> {
-    fleet: &'a Fleet,
-    members: &'a mut Members,
-    rules: &'a EjectionPolicy,
-    tuning: &'a Tuning,
-    now: Moment,
-}
-
-impl Ejecting<'_> {
-    fn eject(&mut self, node: &Arc<Node>, rule: EjectionRule, told: &mut Told) {
-        self.fleet.return_due_locked(self.members, self.tuning, self.now, told);
-        let (size, ejected) = (self.fleet.size.load(Ordering::Relaxed), self.fleet.ejected());
-        let is_member =
-            self.members.nodes.iter().any(|member| member.as_ptr() == Arc::as_ptr(node));
-        if node.ejected_until().is_some() || ejected + 1 > self.rules.cap(size) || !is_member {
-            return;
-        }
-        let times = {
-            let mut record = node.record();
-            let healthy = record.returned.map_or(Duration::MAX, |since| self.now.since(since));
-            let intervals = healthy.as_nanos() / self.rules.interval.as_nanos().max(1);
-            let forgiven = u32::try_from(intervals).unwrap_or(u32::MAX);
-            record.times = record.times.saturating_sub(forgiven).saturating_add(1);
-            record.times
-        };
-        let duration = self.lengthened(self.rules.time(times));
-        node.end_probation();
-        node.set_ejected_until(Some(self.now.after(duration)));
-        let enforced = self.tuning.enforcement == Enforcement::Enforced;
-        told.push((Arc::clone(node.key()), BalanceEvent::Ejected { rule, duration, enforced }));
-        self.fleet.recount(self.members, told);
-    }
-
-    /// Adds the jitter.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a cast to u64 saturates"
-    )]
-    fn lengthened(&mut self, time: Duration) -> Duration {
-        let factor = 1.0 + self.rules.jitter * self.members.rng.f64();
-        let nanos = super::clock::saturating_nanos(time) as f64 * factor;
-        Duration::from_nanos(nanos as u64)
-    }
-
-    /// Applies the rules that look at an interval as a whole.
-    fn sweep(&mut self, told: &mut Told) {
-        self.fleet.return_due_locked(self.members, self.tuning, self.now, told);
-        let interval: Vec<(Arc<Node>, Tally)> = self
-            .members
-            .nodes
-            .iter()
-            .filter_map(Weak::upgrade)
-            .map(|node| {
-                let tally = node.tally();
-                let mut record = node.record();
-                let fresh = tally.minus(record.swept);
-                record.swept = tally;
-                drop(record);
-                (node, fresh)
-            })
-            .collect();
-        for (rule, outliers) in [
-            (EjectionRule::ErrorRate, self.by_error_rate(&interval)),
-            (EjectionRule::SuccessRateDeviation, self.by_deviation(&interval)),
-            (EjectionRule::Latency, self.by_latency(&interval)),
-        ] {
-            for at in outliers {
-                self.eject(&interval[at].0, rule, told);
-            }
-        }
-    }
-
-    fn by_error_rate(&self, interval: &[(Arc<Node>, Tally)]) -> Vec<usize> {
-        let Some(limit) = self.rules.error_rate else { return Vec::new() };
-        let volume = self.rules.error_rate_volume.max(1);
-        let rates = rates(interval, volume);
-        worst_first(rates.into_iter().filter(|(_, rate)| 1.0 - rate >= limit))
-    }
-
-    /// The success-rate rule of gRPC's A50, with a guard against chance.
-    #[expect(clippy::cast_precision_loss, reason = "counts of calls")]
-    fn by_deviation(&self, interval: &[(Arc<Node>, Tally)]) -> Vec<usize> {
-        let Some(factor) = self.rules.deviation else { return Vec::new() };
-        let rates = rates(interval, self.rules.deviation_volume.max(1));
-        if rates.len() < self.rules.min_endpoints.max(1) {
-            return Vec::new();
-        }
-        let n = rates.len() as f64;
-        let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / n;
-        let variance = rates.iter().map(|(_, rate)| (rate - mean).powi(2)).sum::<f64>() / n;
-        let threshold = mean - factor * variance.sqrt();
-        let by_chance = |at: usize| {
-            let calls = interval[at].1.calls() as f64;
-            SIGNIFICANCE * (mean * (1.0 - mean) / calls).sqrt()
-        };
-        worst_first(
-            rates
-                .into_iter()
-                .filter(|(at, rate)| *rate < threshold && mean - rate > by_chance(*at)),
-        )
-    }
-
-    fn by_latency(&self, interval: &[(Arc<Node>, Tally)]) -> Vec<usize> {
-        let Some(factor) = self.rules.latency else { return Vec::new() };
-        let volume = self.rules.latency_volume.max(1);
-        let means: Vec<(usize, f64)> = interval
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, tally))| tally.measured >= volume)
-            .filter_map(|(at, (_, tally))| Some((at, tally.mean_latency()?.as_secs_f64())))
-            .collect();
-        if means.len() < self.rules.min_endpoints.max(1) {
-            return Vec::new();
-        }
-        let mut sorted: Vec<f64> = means.iter().map(|(_, mean)| *mean).collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let median = sorted[sorted.len() / 2];
-        worst_first(
-            means
-                .into_iter()
-                .filter(|(_, mean)| *mean > factor * median)
-                .map(|(at, mean)| (at, -mean)),
-        )
-    }
-}
-
-/// The success rates of those that had enough calls and are not ejected already.
-#[expect(clippy::cast_precision_loss, reason = "counts of calls")]
-fn rates(interval: &[(Arc<Node>, Tally)], volume: u64) -> Vec<(usize, f64)> {
-    interval
-        .iter()
-        .enumerate()
-        .filter(|(_, (node, tally))| tally.calls() >= volume && node.ejected_until().is_none())
-        .map(|(at, (_, tally))| (at, tally.successes as f64 / tally.calls() as f64))
-        .collect()
-}
-
-fn worst_first(outliers: impl Iterator<Item = (usize, f64)>) -> Vec<usize> {
-    let mut outliers: Vec<_> = outliers.collect();
-    outliers.sort_by(|a, b| a.1.total_cmp(&b.1));
-    outliers.into_iter().map(|(at, _)| at).collect()
 }
 
 impl std::fmt::Debug for Fleet {

@@ -238,6 +238,19 @@ mod tests {
     use crate::hash::endpoint_id;
 
     #[test]
+    fn empty_shards_lead_on_to_the_next_point_and_the_last_one_round_to_the_first() {
+        let quarter = 1 << 62;
+        let point = |hash, owner| Point { hash, owner };
+        let shards = vec![vec![], vec![point(quarter + 5, 7)], vec![], vec![point(3 * quarter, 8)]];
+        let shards = closed(shards, 62);
+        let ring = Ring { shards, shift: 62, ..ring(&entries(0..1), 1) };
+        let owner = |hash| ring.after(hash).unwrap().owner;
+        assert_eq!([0, quarter + 5].map(owner), [7, 7]);
+        assert_eq!([quarter + 6, 2 * quarter, 3 * quarter].map(owner), [8, 8, 8]);
+        assert_eq!([3 * quarter + 1, u64::MAX].map(owner), [7, 7]);
+    }
+
+    #[test]
     fn huge_weights_make_no_huge_ring_and_keep_their_proportions() {
         let mut entries = entries(0..3);
         entries[0].weight = u32::MAX;
