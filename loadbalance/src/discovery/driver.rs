@@ -77,6 +77,7 @@ where
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        // Boxed: once for each new endpoint, never for a call.
         self.warm_up = Some(Box::new(move |service| Box::pin(warm_up(service))));
         self
     }

@@ -44,7 +44,7 @@ impl Maglev {
 
     #[cfg(test)]
     fn of(&self, key: u64) -> u32 {
-        self.owner(crate::HashKey::of(key.to_le_bytes()).get()).unwrap()
+        self.owner(crate::HashKey::of(key.to_le_bytes()).get()).expect("a table with endpoints")
     }
 }
 

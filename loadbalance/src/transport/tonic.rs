@@ -138,6 +138,7 @@ impl Service<Uri> for Tcp {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let is_open = Arc::clone(&self.0);
+        // Boxed: once for each connection, never for a call.
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let is_tls = uri.scheme_str() == Some("https");
