@@ -1,0 +1,26 @@
+//! Limits for any tower service.
+
+#![forbid(unsafe_code)]
+
+mod concurrency;
+
+mod criticality;
+mod keys;
+mod settings;
+mod stripe;
+mod sync;
+mod waiters;
+
+pub use concurrency::{
+    Acquire, Asking, ChooseLimit, ConcurrencyLimit, ConcurrencyLimitBuilder, ConcurrencyLimitEvent,
+    ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPanel, ConcurrencyLimitPolicy,
+    ConcurrencyLimitPolicyBuilder, ConcurrencyLimitService, ConcurrencyRefusal, Entry,
+    KeyedConcurrency, LearnResult, Permit, ShedWaiting, Wait, WaitOrder,
+};
+pub use criticality::{FromContext, ReadCriticality};
+pub use keys::{ByKey, ByMethod};
+
+#[cfg(feature = "http")]
+pub use criticality::CriticalityHeader;
+
+pub(crate) use keys::{DEFAULT_CAPACITY, LAYER, OTHER};
