@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod concurrency;
+mod rate;
 
 mod criticality;
 mod keys;
@@ -19,6 +20,11 @@ pub use concurrency::{
 };
 pub use criticality::{FromContext, ReadCriticality};
 pub use keys::{ByKey, ByMethod};
+pub use rate::{
+    ChooseRateLimit, KeyedRate, OneToken, PriceOf, RateLimit, RateLimitBuilder, RateLimitEvent,
+    RateLimitFuture, RateLimitLayer, RateLimitPanel, RateLimitPolicy, RateLimitPolicyBuilder,
+    RateLimitService, RateRefusal, Waiting,
+};
 
 #[cfg(feature = "http")]
 pub use criticality::CriticalityHeader;

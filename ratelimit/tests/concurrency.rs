@@ -58,6 +58,16 @@ fn front(policy: ConcurrencyLimitPolicyBuilder) -> Front {
     Front { start: Box::new(start), held, limit, log }
 }
 
+/// Polls who was woken until nobody is; gives back how many are done.
+fn settle<'a>(calls: impl IntoIterator<Item = &'a mut Call>) -> usize {
+    let mut calls: Vec<_> = calls.into_iter().collect();
+    let mut done = 0;
+    while let Some(woken) = calls.iter_mut().find(|call| call.is_woken()) {
+        done += usize::from(woken.poll().is_ready());
+    }
+    done
+}
+
 impl Front {
     fn start(&mut self, name: u32) -> Call {
         self.start_request(Request::named(name))
@@ -265,21 +275,18 @@ async fn ten_thousand_calls_dropped_at_random_leave_every_place_free() {
     let mut alive: Vec<Call> = Vec::new();
     for name in 0..10_000 {
         let mut call = front.start(name);
-        if rng.bool() {
-            let _ = call.poll();
+        if rng.bool() || call.poll().is_pending() {
+            alive.push(call);
         }
-        alive.push(call);
         match rng.u32(0..6) {
-            0 | 1 => drop(alive.swap_remove(rng.usize(0..alive.len()))),
+            0 | 1 if !alive.is_empty() => drop(alive.swap_remove(rng.usize(0..alive.len()))),
             2 if !front.held.running().is_empty() => front.held.answer(),
             3 => advance(MS).await,
+            4 => alive.retain_mut(|call| !call.is_woken() || call.poll().is_pending()),
             _ => {}
         }
         if alive.len() > 64 {
-            let at = rng.usize(0..alive.len());
-            if alive[at].poll().is_ready() || rng.bool() {
-                drop(alive.swap_remove(at));
-            }
+            drop(alive.swap_remove(rng.usize(0..alive.len())));
         }
         assert!(front.limit.in_flight() <= 8 && front.limit.waiting() <= 16);
     }
@@ -302,8 +309,7 @@ async fn growing_lets_waiters_in_and_shrinking_lets_the_excess_drain() {
     front.limit.policy().update(|policy| policy.to_builder().limit(1).build().unwrap());
     for left in [2, 1] {
         front.held.answer();
-        let done = calls.iter_mut().take(3).filter(|call| call.is_woken());
-        done.for_each(|call| drop(call.poll()));
+        assert_eq!(settle(calls.iter_mut().take(3)), 1);
         assert_eq!(front.limit.in_flight(), left);
         assert_pending!(calls[3].poll());
     }
@@ -420,11 +426,7 @@ async fn the_most_critical_waiter_goes_first_and_takes_the_place_of_the_least_cr
     for _ in 0..5 {
         order.extend(front.held.running());
         front.held.answer();
-        for call in [&mut running, &mut older, &mut plus, &mut critical, &mut highest] {
-            if call.is_woken() {
-                let _ = call.poll();
-            }
-        }
+        settle([&mut running, &mut older, &mut plus, &mut critical, &mut highest]);
     }
     assert_eq!(order, [0, 5, 4, 3, 1]);
 }
@@ -470,37 +472,46 @@ async fn the_class_from_a_closure_is_passed_on_in_the_context() {
     assert_eq!(held.first_context().criticality, Some(Criticality::Sheddable));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_waits_too_long_under_overload_is_dropped_and_the_newest_goes_first() {
-    let shed = ShedWaiting::codel();
-    let policy = queued(1, 1_000).max_wait(10 * SECOND).shed_waiting(shed);
-    let mut front = front(policy.order(WaitOrder::NewestFirstUnderOverload));
+/// Two calls come for each that is answered, every 10 ms. Gives back who was answered.
+async fn overload(front: &mut Front) -> Vec<u32> {
     let mut calls = vec![front.waits(0)];
     let mut answered = Vec::new();
-    // Two calls come for each that is answered.
     for round in 0..60 {
         calls.push(front.waits(1 + 2 * round));
         calls.push(front.waits(2 + 2 * round));
         advance(10 * MS).await;
         answered.extend(front.held.running());
         front.held.answer();
-        for call in &mut calls {
-            if call.is_woken() {
-                let _ = call.poll();
-            }
-        }
+        settle(&mut calls);
     }
+    answered
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_overload_the_newest_goes_first() {
+    let policy = queued(1, 1_000).max_wait(10 * SECOND).shed_waiting(ShedWaiting::codel());
+    let mut front = front(policy.order(WaitOrder::NewestFirstUnderOverload));
+    let answered = overload(&mut front).await;
     assert_eq!(answered[..5], [0, 1, 2, 3, 4], "first come, first served before the overload");
     let newest = *answered.last().unwrap();
     assert!(newest > 110, "under overload the newest: {newest}");
-    let mut dropped = 0;
-    for event in front.log.all() {
-        if let ConcurrencyLimitEvent::Refused { reason, .. } = event {
-            assert_eq!(reason, ConcurrencyRefusal::WaitedTooLong);
-            dropped += 1;
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_overload_who_waited_too_long_is_refused_so_that_the_others_wait_less() {
+    let policy = queued(1, 1_000).max_wait(10 * SECOND).shed_waiting(ShedWaiting::codel());
+    let mut front = front(policy);
+    overload(&mut front).await;
+    let events = front.log.all();
+    let refused = events.iter().filter(|event| match event {
+        ConcurrencyLimitEvent::Refused { reason, .. } => {
+            assert_eq!(*reason, ConcurrencyRefusal::WaitedTooLong);
+            true
         }
-    }
-    assert!(dropped == 0 || dropped > 10, "{dropped}");
+        _ => false,
+    });
+    assert!(refused.count() > 30);
+    assert!(front.limit.waiting() < 10, "{}", front.limit.waiting());
 }
 
 #[tokio::test(start_paused = true)]

@@ -317,6 +317,7 @@ impl<O> Shared<O> {
 
     pub(super) fn leave(&self) {
         if self.gate.leave() {
+            self.follow_policy();
             self.let_in();
         }
     }

@@ -6,7 +6,7 @@ use std::{cell::Cell, num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter,
-    clock::{Clock, Reference},
+    clock::Clock,
     middleware::NoOpMiddleware,
     nanos::Nanos,
     state::{NotKeyed, StateStore},
