@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod concurrency;
+mod connection;
 mod rate;
 
 mod criticality;
@@ -17,6 +18,10 @@ pub use concurrency::{
     ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPanel, ConcurrencyLimitPolicy,
     ConcurrencyLimitPolicyBuilder, ConcurrencyLimitService, ConcurrencyRefusal, Entry,
     KeyedConcurrency, LearnResult, Permit, ShedWaiting, Wait, WaitOrder,
+};
+pub use connection::{
+    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, IncomingConnections, LimitedIo,
+    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService,
 };
 pub use criticality::{FromContext, ReadCriticality};
 pub use keys::{ByKey, ByMethod};

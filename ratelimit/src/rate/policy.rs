@@ -181,8 +181,9 @@ impl RateLimitPolicyBuilder {
         self
     }
 
-    /// How many tokens the bucket holds: so many calls may pass at once after a pause. Default: 1,
-    /// so that no second ever sees more than the rate and one call.
+    /// How many tokens the bucket holds: so many calls may pass at once after a pause. With
+    /// 1 a call that comes late loses the time since its token was there; 2 lends it to the next.
+    /// Default: 1, so that no second ever sees more than the rate and one call.
     #[must_use]
     pub const fn burst(mut self, tokens: u32) -> Self {
         self.settings.burst = tokens;

@@ -33,6 +33,8 @@ struct State {
     /// What all who wait ask for together.
     queued_cost: u64,
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the first may have its tokens, once that is known.
+    due: Option<Instant>,
     /// Counts the timers, so that a late one does not take a newer one's place.
     timers: u64,
 }
@@ -65,7 +67,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Queue {
     pub(super) fn new() -> Self {
         let waiters = Waiters::new();
-        let state = Arc::new(Mutex::new(State { waiters, queued_cost: 0, timer: None, timers: 0 }));
+        let state = Arc::new(Mutex::new(State {
+            waiters,
+            queued_cost: 0,
+            timer: None,
+            due: None,
+            timers: 0,
+        }));
         let alarm = Waker::from(Arc::new(Alarm(Arc::clone(&state))));
         Self { waiting: AtomicU32::new(0), state, alarm }
     }
@@ -123,20 +131,31 @@ impl Queue {
 
     /// Gives tokens to those who are first while there are any, and sets the timer for the next.
     fn admit_first(&self, asks: usize, bucket: &Bucket, enforcement: Enforcement) {
+        let now = Instant::now();
         loop {
             let mut state = lock(&self.state);
-            let Some(key) = state.waiters.first(0) else { return };
-            let now = Instant::now();
+            let Some(key) = state.waiters.first(0) else {
+                state.due = None;
+                return;
+            };
             let cost = state.waiters.get(key).cost;
-            match bucket.take(cost, now) {
+            // A timer is late by up to a millisecond; who waited does not lose it.
+            let at = state.due.map_or(now, |due| due.min(now));
+            match bucket.take(cost, at) {
                 Err(Shortage::For(wait)) if enforcement == Enforcement::Enforced => {
-                    state.timers += 1;
-                    let number = state.timers;
-                    drop(state);
-                    if let Some(at) = now.checked_add(wait) {
-                        self.set_timer(number, at);
+                    state.due = at.checked_add(wait);
+                    match state.due {
+                        Some(due) if due <= now => {}
+                        Some(due) => {
+                            state.timers += 1;
+                            let number = state.timers;
+                            drop(state);
+                            self.set_timer(number, due);
+                            return;
+                        }
+                        None => return,
                     }
-                    return;
+                    continue;
                 }
                 // What a changed quota cannot give any more passes with what there was.
                 _ => {}
@@ -192,6 +211,7 @@ impl Queue {
 
     /// Lets the first look again, after the quota has changed.
     pub(super) fn nudge(&self) {
+        lock(&self.state).due = None;
         Arc::new(Alarm(Arc::clone(&self.state))).wake();
     }
 
