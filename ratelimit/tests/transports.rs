@@ -153,7 +153,10 @@ async fn an_axum_server_answers_429_with_retry_after() {
     let mut client = TcpStream::connect(address).await.unwrap();
     assert_eq!(ask(&mut client).await, Some(200));
     let mut other = TcpStream::connect(address).await.unwrap();
-    other.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    other
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     other.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
