@@ -44,8 +44,8 @@ struct Front {
 fn front(policy: ConcurrencyLimitPolicyBuilder) -> Front {
     let held = Held::default();
     let log = Log::default();
-    let layer =
-        ConcurrencyLimitLayer::new(policy.build().unwrap()).observe(log.clone()).context(InRequest);
+    let policy = policy.build().expect("a valid policy");
+    let layer = ConcurrencyLimitLayer::new(policy).observe(log.clone()).context(InRequest);
     let limit = layer.handle().clone();
     let service = layer.layer(held.clone());
     let start = move |request| {
@@ -250,15 +250,15 @@ async fn dropping_a_waiter_before_or_after_it_got_its_place_hands_the_turn_on() 
         let mut front = front(queued(1, 10));
         let mut running = front.waits(0);
         let (gone, mut next) = (front.waits(1), front.waits(2));
-        if !after {
-            drop(gone);
-            front.held.answer();
-            assert_ready_ok!(running.poll());
-        } else {
+        if after {
             front.held.answer();
             assert_ready_ok!(running.poll());
             assert!(gone.is_woken() && !next.is_woken());
             drop(gone);
+        } else {
+            drop(gone);
+            front.held.answer();
+            assert_ready_ok!(running.poll());
         }
         assert!(next.is_woken(), "no turn is lost");
         assert_pending!(next.poll());
@@ -422,13 +422,13 @@ async fn the_most_critical_waiter_goes_first_and_takes_the_place_of_the_least_cr
     let mut too_late = front.start_request(Request::named(6).class(Sheddable));
     assert_eq!(reason(&assert_ready_err!(too_late.poll())), "queue_full");
 
-    let mut order = Vec::new();
+    let mut began = Vec::new();
     for _ in 0..5 {
-        order.extend(front.held.running());
+        began.extend(front.held.running());
         front.held.answer();
         settle([&mut running, &mut older, &mut plus, &mut critical, &mut highest]);
     }
-    assert_eq!(order, [0, 5, 4, 3, 1]);
+    assert_eq!(began, [0, 5, 4, 3, 1]);
 }
 
 #[tokio::test(start_paused = true)]

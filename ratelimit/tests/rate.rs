@@ -27,7 +27,7 @@ fn of(rate: u32, burst: u32) -> RateLimitPolicyBuilder {
 }
 
 fn limit(policy: RateLimitPolicyBuilder) -> RateLimit {
-    RateLimit::new(policy.build().unwrap())
+    RateLimit::new(policy.build().expect("a valid policy"))
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +225,7 @@ async fn ten_thousand_waiters_dropped_at_random_leave_the_queue_empty_and_the_ra
     }
     alive.clear();
     assert_eq!(limit.waiting(), 0);
-    let tokens = start.elapsed().as_millis() as u64 + 1;
+    let tokens = u64::try_from(start.elapsed().as_millis()).unwrap() + 1;
     assert!(admitted <= tokens, "{admitted} of {tokens}");
     assert!(admitted * 100 > tokens * 95, "{admitted} of {tokens}: no turn is lost");
 }

@@ -43,8 +43,8 @@ async fn until_open(limit: &ConnectionLimit, connections: u32) {
 }
 
 async fn axum_server(limit: &ConnectionLimit) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/panic", get(|| async { panic!("the handler panics") as () }));

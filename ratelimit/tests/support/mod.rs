@@ -59,10 +59,13 @@ impl CarryContext<Request> for InRequest {
     }
 }
 
+/// A call, and how to end it.
+type Started = (Request, oneshot::Sender<()>);
+
 /// An inner service whose calls end when the test says so. Ready only for the value polled ready.
 #[derive(Default)]
 pub(crate) struct Held {
-    started: Arc<Mutex<Vec<(Request, oneshot::Sender<()>)>>>,
+    started: Arc<Mutex<Vec<Started>>>,
     ready: bool,
 }
 
