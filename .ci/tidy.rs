@@ -175,7 +175,8 @@ fn faults_of_layer_code(code: &str) -> Vec<String> {
     for (index, line) in lines.iter().enumerate() {
         let is_comment = line.trim_start().starts_with("//");
         // The compiler itself unwraps it, and says so.
-        let is_constant = line.trim_start_matches("pub ").starts_with("const ");
+        let is_constant =
+            line.trim_start_matches("pub ").trim_start_matches("pub(crate) ").starts_with("const ");
         let word = ["Box::pin(", ".unwrap()"].into_iter().find(|word| line.contains(word));
         let has_reason =
             lines[index.saturating_sub(4)..index].iter().any(|l| {

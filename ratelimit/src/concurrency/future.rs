@@ -1,0 +1,119 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use outrigger_core::{Complete, Rejection, TrackCompletion};
+use pin_project::pin_project;
+use tower_service::Service;
+
+use super::choose::LearnResult;
+
+/// Response future of [`ConcurrencyLimitService`](crate::ConcurrencyLimitService).
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the queue, or drops the inner future and gives the place back.
+#[pin_project]
+pub struct ConcurrencyLimitFuture<S, Request, P, W, T>
+where
+    S: Service<Request>,
+{
+    #[pin]
+    pub(super) state: State<S, Request, S::Future, P, W, T>,
+}
+
+#[pin_project(project = StateProj)]
+pub(super) enum State<S, Request, F, P, W, T> {
+    Waiting {
+        #[pin]
+        wait: W,
+        /// Taken when there is a place.
+        held: Option<(S, Request, T)>,
+    },
+    /// Has a place; its service is not ready yet.
+    Readying {
+        held: Option<(S, Request, T)>,
+        permit: Option<P>,
+    },
+    Running {
+        #[pin]
+        response: F,
+        /// Taken when the response is there.
+        permit: Option<P>,
+        completion: T,
+    },
+    Refused {
+        rejection: Option<Rejection>,
+    },
+    Done,
+}
+
+impl<S, Request, P, W, T> Future for ConcurrencyLimitFuture<S, Request, P, W, T>
+where
+    S: Service<Request>,
+    S::Error: From<Rejection>,
+    P: Complete + LearnResult<S::Response, S::Error>,
+    W: Future<Output = Result<P, Rejection>>,
+    T: TrackCompletion<S::Response, P>,
+{
+    type Output = Result<T::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let output = loop {
+            match state.as_mut().project() {
+                StateProj::Waiting { wait, held } => match ready!(wait.poll(cx)) {
+                    Ok(permit) => {
+                        let held = held.take();
+                        state.set(State::Readying { held, permit: Some(permit) });
+                    }
+                    Err(rejection) => break Err(rejection.into()),
+                },
+                StateProj::Readying { held, permit } => {
+                    let (service, ..) =
+                        held.as_mut().expect("taken once, as another state follows");
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        break Err(error);
+                    }
+                    let (mut service, request, completion) =
+                        held.take().expect("taken once, as another state follows");
+                    let permit = permit.take();
+                    let response = service.call(request);
+                    state.set(State::Running { response, permit, completion });
+                }
+                StateProj::Running { response, permit, completion } => {
+                    let result = ready!(response.poll(cx));
+                    let mut permit = permit.take().expect("taken once, as `Done` follows");
+                    permit.learn(result.as_ref());
+                    break result.map(|response| completion.track(response, permit));
+                }
+                StateProj::Refused { rejection } => {
+                    let rejection = rejection.take().expect("taken once, as `Done` follows");
+                    break Err(rejection.into());
+                }
+                StateProj::Done => panic!("`ConcurrencyLimitFuture` polled after completion"),
+            }
+        };
+        // Drops the inner future now, however long the caller keeps this one.
+        state.set(State::Done);
+        Poll::Ready(output)
+    }
+}
+
+impl<S, Request, P, W, T> fmt::Debug for ConcurrencyLimitFuture<S, Request, P, W, T>
+where
+    S: Service<Request>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Waiting { .. } => "Waiting",
+            State::Readying { .. } => "Readying",
+            State::Running { .. } => "Running",
+            State::Refused { .. } => "Refused",
+            State::Done => "Done",
+        };
+        f.debug_struct("ConcurrencyLimitFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

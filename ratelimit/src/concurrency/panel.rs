@@ -1,0 +1,151 @@
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
+
+use equivalent::Equivalent;
+use outrigger_core::{Keyed, Live, Observe};
+
+use super::{
+    event::ConcurrencyLimitEvent, limit::ConcurrencyLimit, policy::ConcurrencyLimitPolicy,
+};
+use crate::DEFAULT_CAPACITY;
+
+/// A concurrency limit for each key: a method, a tenant, a client.
+///
+/// Limits are made on first use. Their number is capped; where a new key needs room, limits with
+/// nobody inside that were not used lately give way (see [`Keyed`]). Clones share the limits.
+pub struct ConcurrencyLimitPanel<K, O = ()> {
+    shared: Arc<Shared<K, O>>,
+}
+
+struct Shared<K, O> {
+    limits: Keyed<K, ConcurrencyLimit<O>>,
+    policy: Live<ConcurrencyLimitPolicy>,
+    observer: Arc<O>,
+}
+
+impl<K: Hash + Eq> ConcurrencyLimitPanel<K> {
+    /// Limits with this policy; at most 10 000.
+    #[must_use]
+    pub fn new(policy: impl Into<Live<ConcurrencyLimitPolicy>>) -> Self {
+        Self::with_capacity(policy, DEFAULT_CAPACITY)
+    }
+
+    /// Limits with this policy; at most `keys`.
+    #[must_use]
+    pub fn with_capacity(
+        policy: impl Into<Live<ConcurrencyLimitPolicy>>,
+        keys: NonZeroUsize,
+    ) -> Self {
+        Self::make(policy.into(), keys, Arc::new(()))
+    }
+}
+
+impl<K: Hash + Eq, O> ConcurrencyLimitPanel<K, O> {
+    fn make(policy: Live<ConcurrencyLimitPolicy>, keys: NonZeroUsize, observer: Arc<O>) -> Self {
+        Self { shared: Arc::new(Shared { limits: Keyed::new(keys), policy, observer }) }
+    }
+
+    /// A panel like this one, with limits of its own, that tells `observer` what they do.
+    #[must_use]
+    pub fn observe<P>(self, observer: P) -> ConcurrencyLimitPanel<K, P>
+    where
+        P: Observe<ConcurrencyLimitEvent>,
+    {
+        let Shared { limits, policy, .. } = &*self.shared;
+        ConcurrencyLimitPanel::make(policy.clone(), limits.capacity(), Arc::new(observer))
+    }
+
+    /// A panel like this one, with its policy and observer but limits of its own.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        let Shared { limits, policy, observer } = &*self.shared;
+        Self::make(policy.clone(), limits.capacity(), Arc::clone(observer))
+    }
+
+    /// The limit of `key`, if it has one. Does not count as a use.
+    #[must_use]
+    pub fn get<Q>(&self, key: &Q) -> Option<ConcurrencyLimit<O>>
+    where
+        Q: Equivalent<K> + Hash + ?Sized,
+    {
+        self.shared.limits.peek(key, ConcurrencyLimit::clone)
+    }
+
+    /// Every key with its limit, in no order.
+    #[must_use]
+    pub fn list(&self) -> Vec<(K, ConcurrencyLimit<O>)>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::with_capacity(self.len());
+        self.shared.limits.for_each(|key, limit| all.push((key.clone(), limit.clone())));
+        all
+    }
+
+    /// How many keys have a limit.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.limits.len()
+    }
+
+    /// Whether no key has a limit yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shared.limits.is_empty()
+    }
+
+    /// The policy of all keys, to read or to replace.
+    #[must_use]
+    pub fn policy(&self) -> &Live<ConcurrencyLimitPolicy> {
+        &self.shared.policy
+    }
+}
+
+impl<K, O> ConcurrencyLimitPanel<K, O>
+where
+    K: Hash + Eq + fmt::Display,
+    O: Observe<ConcurrencyLimitEvent>,
+{
+    /// The limit of `key`, made if need be.
+    pub fn limit(&self, key: &K) -> ConcurrencyLimit<O>
+    where
+        K: Clone,
+    {
+        self.with_limit(key, || key.clone(), ConcurrencyLimit::clone)
+    }
+
+    pub(super) fn with_limit<Q, R>(
+        &self,
+        key: &Q,
+        make_key: impl FnOnce() -> K,
+        use_it: impl FnOnce(&ConcurrencyLimit<O>) -> R,
+    ) -> R
+    where
+        Q: Equivalent<K> + Hash + ?Sized,
+    {
+        let Shared { limits, policy, observer } = &*self.shared;
+        let make = || {
+            let key = make_key();
+            let limit = ConcurrencyLimit::builder(policy.clone())
+                .name(key.to_string())
+                .observe_shared(Arc::clone(observer))
+                .single_stripe()
+                .build();
+            (key, limit)
+        };
+        limits.with(key, make, use_it)
+    }
+}
+
+impl<K, O> Clone for ConcurrencyLimitPanel<K, O> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K, O> fmt::Debug for ConcurrencyLimitPanel<K, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConcurrencyLimitPanel")
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! So many connections at once.
+
+mod io;
+mod limit;
+mod listener;
+mod make;
+
+pub use io::{IncomingConnections, LimitedIo};
+pub use limit::{BeyondLimit, ConnectionLimit};
+pub use listener::LimitedListener;
+pub use make::{ConnectionLimitLayer, LimitedMakeFuture, LimitedMakeService, LimitedService};

@@ -1,0 +1,113 @@
+use std::{fmt, time::Duration};
+
+use outrigger_core::{InvalidPolicy, Live, Observe, Rejection};
+
+use super::{io::IncomingConnections, listener::LimitedListener};
+use crate::{
+    Acquire, Asking, ConcurrencyLimit, ConcurrencyLimitEvent, ConcurrencyLimitPolicy, Permit,
+};
+
+/// What becomes of a connection beyond the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BeyondLimit {
+    /// It is accepted and closed at once, so that the client knows (Kitex).
+    #[default]
+    Refuse,
+    /// It is not accepted until another is closed: it waits in the system's backlog.
+    Wait,
+}
+
+/// So many connections at once, shared by all clones of this handle: Kitex's `MaxConnections`.
+///
+/// A place is taken when a connection is accepted, and given back when the connection is dropped,
+/// however it ended. Resizing keeps open connections open.
+pub struct ConnectionLimit<O = ()> {
+    places: ConcurrencyLimit<O>,
+    beyond: BeyondLimit,
+}
+
+impl ConnectionLimit {
+    /// At most `connections` at once.
+    ///
+    /// # Errors
+    ///
+    /// When `connections` is 0.
+    pub fn new(connections: u32, beyond: BeyondLimit) -> Result<Self, InvalidPolicy> {
+        // One waits at a time: each listener accepts one after the other.
+        let policy = ConcurrencyLimitPolicy::builder()
+            .limit(connections)
+            .max_waiting(if beyond == BeyondLimit::Wait { u32::MAX } else { 0 })
+            .max_wait(Duration::MAX)
+            .build()?;
+        let places = ConcurrencyLimit::builder(policy).name("connections").build();
+        Ok(Self { places, beyond })
+    }
+
+    /// Tells `observer` what the limit does. Makes the limit anew, so take handles after this.
+    #[must_use]
+    pub fn observe<O>(self, observer: O) -> ConnectionLimit<O>
+    where
+        O: Observe<ConcurrencyLimitEvent>,
+    {
+        let places = self.places.to_builder().observe(observer).build();
+        ConnectionLimit { places, beyond: self.beyond }
+    }
+}
+
+impl<O> ConnectionLimit<O> {
+    /// How many connections are open.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.places.in_flight()
+    }
+
+    /// The limit as a policy, to read or to replace.
+    #[must_use]
+    pub fn policy(&self) -> &Live<ConcurrencyLimitPolicy> {
+        self.places.policy()
+    }
+
+    /// Acts by a replaced policy at once, rather than with the next connection.
+    pub fn refresh(&self) {
+        self.places.refresh();
+    }
+
+    pub(super) const fn beyond(&self) -> BeyondLimit {
+        self.beyond
+    }
+}
+
+impl<O: Observe<ConcurrencyLimitEvent>> ConnectionLimit<O> {
+    /// Limits a stream of accepted connections: for tonic's `serve_with_incoming`.
+    pub fn incoming<St>(&self, stream: St) -> IncomingConnections<St, O> {
+        IncomingConnections::new(stream, self.clone())
+    }
+
+    /// Limits a listener: for a hyper accept loop, and `axum::serve` with the feature `axum`.
+    pub fn listener<L>(&self, listener: L) -> LimitedListener<L, O> {
+        LimitedListener::new(listener, self.clone())
+    }
+
+    pub(super) fn try_acquire(&self) -> Result<Permit<O>, Rejection> {
+        self.places.try_acquire()
+    }
+
+    pub(super) fn acquire(&self) -> Acquire<O> {
+        self.places.acquire(Asking::default())
+    }
+}
+
+impl<O> Clone for ConnectionLimit<O> {
+    fn clone(&self) -> Self {
+        Self { places: self.places.clone(), beyond: self.beyond }
+    }
+}
+
+impl<O> fmt::Debug for ConnectionLimit<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionLimit")
+            .field("places", &self.places)
+            .field("beyond", &self.beyond)
+            .finish()
+    }
+}

@@ -1,0 +1,163 @@
+//! Limits for any tower service: how many calls at once, how many in a time, how many connections.
+//!
+//! | what | handle | layer |
+//! | --- | --- | --- |
+//! | so many calls at once (Kitex's `ConcurrencyLimiter`) | [`ConcurrencyLimit`], [`ConcurrencyLimitPanel`] | [`ConcurrencyLimitLayer`] |
+//! | so many calls in a time (Kitex's `RateLimiter`) | [`RateLimit`], [`RateLimitPanel`] | [`RateLimitLayer`] |
+//! | so many connections at once (Kitex's `MaxConnections`) | [`ConnectionLimit`] | [`ConnectionLimitLayer`] |
+//!
+//! - A call beyond a limit is refused at once, or waits its turn in a bounded queue: by default it
+//!   is refused.
+//! - Being ready takes nothing: a place or a token is taken in `call`, never in `poll_ready`.
+//! - A place comes back when the call is over, over HTTP when its body is, or when it is dropped.
+//! - The inner service's error type stays; it says by `From<Rejection>` how it reports a refusal.
+//! - Neither an admitted nor a refused call allocates, and an admitted one takes no lock.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use outrigger_core::Rejection;
+//! use outrigger_ratelimit::{RateLimitLayer, RateLimitPolicy};
+//! use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let policy = RateLimitPolicy::builder().rate(100).burst(2).build()?;
+//! let mut orders = ServiceBuilder::new()
+//!     .layer(RateLimitLayer::new(policy))
+//!     .service_fn(|name: &'static str| async move { Ok::<_, BoxError>(name) });
+//!
+//! orders.ready().await?.call("one").await?;
+//! orders.ready().await?.call("two").await?;
+//! let error = orders.ready().await?.call("three").await.unwrap_err();
+//! let rejection: &Rejection = error.downcast_ref().expect("refused, not sent");
+//! assert_eq!(rejection.reason(), "rate_reached");
+//! assert_eq!(rejection.retry_after(), Some(Duration::from_millis(10)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! On an axum `Router` a limit is its layer and the layer that answers for it: 429 with
+//! `Retry-After`, or `RESOURCE_EXHAUSTED` with pushback for gRPC.
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use outrigger_core::{Rejection, RejectionResponseLayer};
+//! use outrigger_ratelimit::{ConcurrencyLimitLayer, ConcurrencyLimitPolicy};
+//! use tower::ServiceBuilder;
+//!
+//! let limit = ConcurrencyLimitLayer::new(ConcurrencyLimitPolicy::default()).http();
+//! let router: Router = Router::new().route("/", get(|| async { "hello" })).layer(
+//!     ServiceBuilder::new()
+//!         .layer(RejectionResponseLayer::new())
+//!         .layer(limit)
+//!         .map_err(Rejection::from),
+//! );
+//! # let _ = router;
+//! # }
+//! ```
+//!
+//! # Defaults
+//!
+//! | policy | setting | default | source |
+//! | --- | --- | --- | --- |
+//! | [`ConcurrencyLimitPolicy`] | `enforcement` | `enforced` | |
+//! | | `limit` | 1 024 calls | Envoy's `max_requests` |
+//! | | `max_waiting` | 0 calls: refuse at once | Kitex |
+//! | | `max_wait` | 1 s | ours |
+//! | | `order` | `fifo` | |
+//! | | `shed_waiting` | `off`; constants of Facebook and DAGOR at hand | |
+//! | | `critical_reserve` | 0.1 of the limit, lent while unused | ours |
+//! | | `retry_after` | none: a limit on concurrency cannot know | |
+//! | [`RateLimitPolicy`] | `enforcement` | `enforced` | |
+//! | | `rate`, `period` | 100 tokens in 1 s | ours |
+//! | | `burst` | 1 token | ours: no second burst in the first period |
+//! | | `max_waiting` | 0 calls: refuse at once | Kitex |
+//! | | `max_wait` | 1 s | ours |
+//! | [`ConnectionLimit`] | `beyond` | refuse | Kitex |
+//! | a panel | capacity | 10 000 keys | ours |
+//!
+//! A policy sits behind [`Live`](outrigger_core::Live) and can be replaced while calls run: places
+//! stay taken and tokens stay spent. A smaller limit lets the excess drain.
+//!
+//! # Events
+//!
+//! Told to an observer ([`Observe`](outrigger_core::Observe)) with the limit's name, after the
+//! fact and with nothing locked.
+//!
+//! | event | when |
+//! | --- | --- |
+//! | [`ConcurrencyLimitEvent::Refused`] | a call got no place, or would have got none in shadow; with the [reason](ConcurrencyRefusal) |
+//! | [`ConcurrencyLimitEvent::Waited`] | a call got its place after a wait |
+//! | [`ConcurrencyLimitEvent::WouldWait`] | in shadow, a call passed that would have waited |
+//! | [`RateLimitEvent::Refused`] | a call got no tokens, or would have got none in shadow; with the [reason](RateRefusal) |
+//! | [`RateLimitEvent::Waited`] | a call got its tokens after a wait |
+//! | [`RateLimitEvent::WouldWait`] | in shadow, a call passed that would have waited |
+//!
+//! # Waiting
+//!
+//! More critical calls ([`Criticality`](outrigger_core::Criticality)) go first, and take the place
+//! of the least critical in a full queue; among equals the first. A call that waits holds an inner
+//! service that is not ready yet, so it keeps nothing from others. A call whose deadline
+//! (`.context(..)`, `.http()`) would pass before its turn is refused at once, and one whose
+//! deadline has passed is never begun.
+//!
+//! # Cancelling
+//!
+//! Dropping a call's future, or the body of its response, gives its place back; one that waits
+//! leaves the queue and hands its turn on. Tokens of a call that waited come back when it is
+//! dropped before it began; once it has begun they are spent.
+//!
+//! # What it does not do
+//!
+//! It does not find the right limit by itself, and it does not share a limit between processes.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `http` | `.http()` and `.grpc()`: follow the body, read the context; a criticality header |
+//! | `tonic` | `http`, refusals as `tonic::Status`, limited connections for `serve_with_incoming` |
+//! | `axum` | `http`, limited listeners for `axum::serve` |
+//! | `serde` | policies from files |
+
+#![forbid(unsafe_code)]
+
+mod concurrency;
+mod connection;
+mod rate;
+
+mod criticality;
+mod keys;
+mod settings;
+mod stripe;
+mod sync;
+mod waiters;
+
+pub use concurrency::{
+    Acquire, Asking, ChooseLimit, ConcurrencyLimit, ConcurrencyLimitBuilder, ConcurrencyLimitEvent,
+    ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPanel, ConcurrencyLimitPolicy,
+    ConcurrencyLimitPolicyBuilder, ConcurrencyLimitService, ConcurrencyRefusal, Entry,
+    KeyedConcurrency, LearnResult, Permit, ShedWaiting, Wait, WaitOrder,
+};
+pub use connection::{
+    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, IncomingConnections, LimitedIo,
+    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService,
+};
+pub use criticality::{FromContext, ReadCriticality};
+pub use keys::{ByKey, ByMethod};
+pub use rate::{
+    ChooseRateLimit, KeyedRate, OneToken, PriceOf, RateLimit, RateLimitBuilder, RateLimitEvent,
+    RateLimitFuture, RateLimitLayer, RateLimitPanel, RateLimitPolicy, RateLimitPolicyBuilder,
+    RateLimitService, RateRefusal, Waiting,
+};
+
+#[cfg(feature = "http")]
+pub use criticality::CriticalityHeader;
+
+pub(crate) use keys::{DEFAULT_CAPACITY, LAYER, OTHER};

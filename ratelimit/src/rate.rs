@@ -1,0 +1,22 @@
+//! So many calls in a time.
+
+mod policy;
+
+mod engine;
+mod event;
+mod queue;
+
+mod limit;
+mod panel;
+
+mod future;
+mod layer;
+mod service;
+
+pub use event::{RateLimitEvent, RateRefusal};
+pub use future::{RateLimitFuture, Waiting};
+pub use layer::{ChooseRateLimit, KeyedRate, OneToken, PriceOf, RateLimitLayer};
+pub use limit::{RateLimit, RateLimitBuilder};
+pub use panel::RateLimitPanel;
+pub use policy::{RateLimitPolicy, RateLimitPolicyBuilder};
+pub use service::RateLimitService;

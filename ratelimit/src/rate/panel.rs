@@ -1,0 +1,126 @@
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
+
+use equivalent::Equivalent;
+use outrigger_core::{Keyed, Live, Observe};
+
+use super::{event::RateLimitEvent, limit::RateLimit, policy::RateLimitPolicy};
+use crate::DEFAULT_CAPACITY;
+
+/// A rate limit for each key: a method, a tenant, a client.
+///
+/// Limits are made on first use. Their number is capped; where a new key needs room, limits whose
+/// bucket is full give way, since nothing is lost with them (see [`Keyed`]). Clones share the
+/// limits.
+pub struct RateLimitPanel<K, O = ()> {
+    shared: Arc<Shared<K, O>>,
+}
+
+struct Shared<K, O> {
+    limits: Keyed<K, RateLimit<O>>,
+    policy: Live<RateLimitPolicy>,
+    observer: Arc<O>,
+}
+
+impl<K: Hash + Eq> RateLimitPanel<K> {
+    /// Limits with this policy; at most 10 000.
+    #[must_use]
+    pub fn new(policy: impl Into<Live<RateLimitPolicy>>) -> Self {
+        Self::with_capacity(policy, DEFAULT_CAPACITY)
+    }
+
+    /// Limits with this policy; at most `keys`.
+    #[must_use]
+    pub fn with_capacity(policy: impl Into<Live<RateLimitPolicy>>, keys: NonZeroUsize) -> Self {
+        Self::make(policy.into(), keys, Arc::new(()))
+    }
+}
+
+impl<K: Hash + Eq, O> RateLimitPanel<K, O> {
+    fn make(policy: Live<RateLimitPolicy>, keys: NonZeroUsize, observer: Arc<O>) -> Self {
+        Self { shared: Arc::new(Shared { limits: Keyed::new(keys), policy, observer }) }
+    }
+
+    /// A panel like this one, with limits of its own, that tells `observer` what they do.
+    #[must_use]
+    pub fn observe<P>(self, observer: P) -> RateLimitPanel<K, P>
+    where
+        P: Observe<RateLimitEvent>,
+    {
+        let Shared { limits, policy, .. } = &*self.shared;
+        RateLimitPanel::make(policy.clone(), limits.capacity(), Arc::new(observer))
+    }
+
+    /// The limit of `key`, if it has one. Does not count as a use.
+    #[must_use]
+    pub fn get<Q>(&self, key: &Q) -> Option<RateLimit<O>>
+    where
+        Q: Equivalent<K> + Hash + ?Sized,
+    {
+        self.shared.limits.peek(key, RateLimit::clone)
+    }
+
+    /// How many keys have a limit.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.limits.len()
+    }
+
+    /// Whether no key has a limit yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shared.limits.is_empty()
+    }
+
+    /// The policy of all keys, to read or to replace.
+    #[must_use]
+    pub fn policy(&self) -> &Live<RateLimitPolicy> {
+        &self.shared.policy
+    }
+}
+
+impl<K, O> RateLimitPanel<K, O>
+where
+    K: Hash + Eq + fmt::Display,
+    O: Observe<RateLimitEvent>,
+{
+    /// The limit of `key`, made if need be.
+    pub fn limit(&self, key: &K) -> RateLimit<O>
+    where
+        K: Clone,
+    {
+        self.with_limit(key, || key.clone(), RateLimit::clone)
+    }
+
+    pub(super) fn with_limit<Q, R>(
+        &self,
+        key: &Q,
+        make_key: impl FnOnce() -> K,
+        use_it: impl FnOnce(&RateLimit<O>) -> R,
+    ) -> R
+    where
+        Q: Equivalent<K> + Hash + ?Sized,
+    {
+        let Shared { limits, policy, observer } = &*self.shared;
+        let make = || {
+            let key = make_key();
+            let builder = RateLimit::builder(policy.clone()).name(key.to_string());
+            let limit = builder.observe_shared(Arc::clone(observer)).build();
+            (key, limit)
+        };
+        limits.with(key, make, use_it)
+    }
+}
+
+impl<K, O> Clone for RateLimitPanel<K, O> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K, O> fmt::Debug for RateLimitPanel<K, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitPanel")
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}
