@@ -178,7 +178,10 @@ fn faults_of_layer_code(code: &str) -> Vec<String> {
         let is_constant = line.trim_start_matches("pub ").starts_with("const ");
         let word = ["Box::pin(", ".unwrap()"].into_iter().find(|word| line.contains(word));
         let has_reason =
-            lines[index.saturating_sub(4)..index].iter().any(|l| l.contains("reason = "));
+            lines[index.saturating_sub(4)..index].iter().any(|l| {
+                // Boxing breaks no lint that an `expect` could give its reason for.
+                l.contains("reason = ") || l.trim_start().starts_with("// Boxed")
+            });
         if let Some(word) = word
             && !is_comment
             && !is_constant

@@ -6,7 +6,8 @@
 //!
 //! - *ns per call* is the median round, on one thread, with an inner service that is ready at once.
 //! - *two threads* is the throughput of two threads that share the breaker, as a multiple of one
-//!   thread's, each by its median round; rounds in which the two hardly met do not count. The row
+//!   thread's, each by its median round; rounds in which the two were not
+//!   under way together nearly all the time do not count, and `-` says that there was no other. The row
 //!   of the clock says what the machine itself can give: its reads share nothing.
 
 use std::{
@@ -261,7 +262,9 @@ impl Case {
     fn print(&mut self) {
         let ns = median(&mut self.turns) * 1e9 / f64::from(TURN);
         let two_threads = 2.0 * median(&mut self.turns_of_one) / median(&mut self.turns_of_two);
-        println!("{:<44}{ns:>12.1}{two_threads:>13.2}x", self.name);
+        let two_threads =
+            if two_threads.is_nan() { "-".to_owned() } else { format!("{two_threads:.2}x") };
+        println!("{:<44}{ns:>12.1}{two_threads:>14}", self.name);
     }
 }
 

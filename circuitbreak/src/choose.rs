@@ -22,6 +22,8 @@ pub trait ChooseBreaker<Request> {
 impl<Request, O: Observe<CircuitBreakerEvent>> ChooseBreaker<Request> for CircuitBreaker<O> {
     type Observer = O;
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: a third of the cost is moves")]
     fn try_acquire_for(&self, _request: &Request) -> Result<Permit<O>, Rejection> {
         self.try_acquire()
     }

@@ -54,18 +54,28 @@ where
         let mut state = self.project().state;
         let output = match state.as_mut().project() {
             StateProj::Running { response, permit, classifier, completion } => {
-                let result = ready!(response.poll(cx));
-                let outcome = classifier.classify(result.as_ref());
-                let mut permit = permit.take();
-                // A head that already tells the failure is not kept waiting for its body.
-                if outcome != Outcome::Success
-                    && let Some(permit) = permit.take()
-                {
-                    permit.record(outcome);
+                // Matched before it is moved: a response is often smaller than an error.
+                match ready!(response.poll(cx)) {
+                    Ok(response) => {
+                        let outcome = classifier.classify(Ok(&response));
+                        // A head that already tells the failure is not kept waiting for its body.
+                        if outcome != Outcome::Success
+                            && let Some(permit) = permit.take()
+                        {
+                            permit.record(outcome);
+                        }
+                        let (permit, classifier) = (permit.take(), classifier.clone());
+                        let held = PendingOutcome { permit, classifier, of: PhantomData };
+                        Ok(completion.track(response, held))
+                    }
+                    Err(error) => {
+                        let outcome = classifier.classify(Err(&error));
+                        if let Some(permit) = permit.take() {
+                            permit.record(outcome);
+                        }
+                        Err(error)
+                    }
                 }
-                let classifier = classifier.clone();
-                let held = PendingOutcome { permit, classifier, of: PhantomData };
-                result.map(|response| completion.track(response, held))
             }
             StateProj::Refused { rejection } => {
                 let rejection = rejection.take().expect("taken once, as `Done` follows");

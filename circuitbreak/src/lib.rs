@@ -102,8 +102,9 @@
 //!
 //! No allocation, and no lock for a call that succeeds. A time window needs one look at the clock
 //! for each call, a rule on slow calls a second one, a count window none but a short lock.
-//! Counting is striped by thread. A failed call takes a lock for a few instructions. Each breaker
-//! has memory of a fixed size, however many calls the window holds.
+//! Counting is striped by thread. A failed call takes a lock for a few instructions. A breaker's
+//! memory does not depend on the number of calls: with the default window at most about 7 KiB on
+//! two processors, and 256 bytes more for each further stripe (two to a processor, 64 at most).
 //!
 //! # What it does not do
 //!

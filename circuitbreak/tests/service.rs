@@ -253,3 +253,19 @@ async fn polling_a_finished_future_is_a_clear_panic() {
     assert_ready_ok!(done.poll());
     let _ = done.poll();
 }
+
+/// Its permit must not count as one that was dropped: a probe would never close the circuit.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_the_classifier_calls_a_success_counts_as_one() {
+    let layer = layer(touchy().successes_to_close(1))
+        .classify(|_: Result<&(), &BoxError>| Outcome::Success);
+    let breaker = layer.handle().clone();
+    let mut service = layer.layer(service_fn(|()| answer(false)));
+    assert_ready_err!(task::spawn(service.call(())).poll());
+    assert_eq!(breaker.snapshot().counts, WindowCounts { calls: 1, ..WindowCounts::default() });
+
+    call(&breaker, Outcome::Failure);
+    tokio::time::advance(COOL_DOWN).await;
+    assert_ready_err!(task::spawn(service.call(())).poll());
+    assert_eq!(breaker.state(), State::Closed);
+}

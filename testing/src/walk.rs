@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 
@@ -29,6 +29,21 @@ impl Walk {
         Self { rng: Rng::with_seed(seed) }
     }
 
+    /// Walks once with each of `seeds`. Where a walk panics, its seed is said on standard error.
+    ///
+    /// ```
+    /// use outrigger_testing::Walk;
+    ///
+    /// Walk::each(0..100, |mut walk| assert!(walk.below(3) < 3));
+    /// ```
+    pub fn each(seeds: Range<u64>, mut walk: impl FnMut(Self)) {
+        for seed in seeds {
+            let said = SayWhenPanicking(seed);
+            walk(Self::new(seed));
+            drop(said);
+        }
+    }
+
     /// One of `choices`, each as likely as its weight says.
     ///
     /// # Panics
@@ -47,6 +62,11 @@ impl Walk {
         unreachable!("the draw is below the total");
     }
 
+    /// Whether something with this chance, from 0 to 1, happens.
+    pub fn happens(&mut self, chance: f64) -> bool {
+        self.rng.f64() < chance
+    }
+
     /// A number below `end`, which must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         self.rng.usize(0..end)
@@ -58,10 +78,35 @@ impl Walk {
         Duration::from_nanos(self.rng.u64(0..end_ns))
     }
 
+    /// One of `times`, each as likely, or one nanosecond more or less: rules that count time go
+    /// wrong at their edges.
+    ///
+    /// # Panics
+    ///
+    /// When there is no time to choose.
+    pub fn near(&mut self, times: &[Duration]) -> Duration {
+        let time = times[self.below(times.len())];
+        match self.below(3) {
+            0 => time.saturating_sub(Duration::from_nanos(1)),
+            1 => time,
+            _ => time.saturating_add(Duration::from_nanos(1)),
+        }
+    }
+
     /// Lets a time shorter than `end` pass on tokio's paused clock, and says how much.
     pub async fn pass(&mut self, end: Duration) -> Duration {
         let time = self.duration(end);
         tokio::time::advance(time).await;
         time
+    }
+}
+
+struct SayWhenPanicking(u64);
+
+impl Drop for SayWhenPanicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the walk of seed {} went wrong", self.0);
+        }
     }
 }

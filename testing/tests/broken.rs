@@ -1,195 +1,37 @@
-//! Each law is seen to fail on a layer that breaks it, and to hold for one that does not.
+//! Each law of a call is seen to fail on a layer that breaks it, and to hold for one that does not.
 
-use std::{
-    future::pending,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker},
-};
+#[path = "support/faulty.rs"]
+mod faulty;
+mod support;
 
+use std::time::Duration;
+
+use faulty::{Fault, Faulty, FaultyLayer, faulty};
 use outrigger_testing::{Script, Scripted, ScriptedFuture, laws};
-use tower::BoxError;
+use support::assert_broken;
+#[cfg(feature = "allocations")]
+use tower::util::MapFutureLayer;
+use tower::{Service, layer::layer_fn, service_fn};
 use tower_layer::Layer;
-use tower_service::Service;
 
-/// What a layer does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    None,
-    CallsAFreshClone,
-    CopiesReadiness,
-    TakesAPlaceInPollReady,
-    IsAlwaysReady,
-    SwallowsReadyErrors,
-    WrapsTheError,
-    LosesItsPlaceWhenDropped,
-    LosesItsPlaceInAPanic,
-    KeepsTheFinishedFuture,
-    Spins,
-    LosesAWakeUp,
-}
-
-/// How many calls a faulty layer lets through at a time.
-const PLACES: usize = 5;
-
-#[derive(Clone, Debug)]
-struct FaultyLayer {
-    fault: Fault,
-    taken: Arc<AtomicUsize>,
-}
-
-fn faulty(fault: Fault) -> impl Fn() -> FaultyLayer {
-    move || FaultyLayer { fault, taken: Arc::default() }
-}
-
-impl<S> Layer<S> for FaultyLayer {
-    type Service = Faulty<S>;
-
-    fn layer(&self, inner: S) -> Faulty<S> {
-        let Self { fault, taken } = self.clone();
-        Faulty { inner, fault, taken, is_ready: false }
-    }
-}
-
-#[derive(Debug)]
-struct Faulty<S> {
-    inner: S,
-    fault: Fault,
-    taken: Arc<AtomicUsize>,
-    is_ready: bool,
-}
-
-impl<S: Clone> Clone for Faulty<S> {
-    fn clone(&self) -> Self {
-        let is_ready = self.is_ready && self.fault == Fault::CopiesReadiness;
-        Self { inner: self.inner.clone(), taken: Arc::clone(&self.taken), is_ready, ..*self }
-    }
-}
-
-impl Service<u32> for Faulty<Scripted> {
-    type Response = u32;
-    type Error = BoxError;
-    type Future = FaultyFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.is_ready || self.fault == Fault::IsAlwaysReady {
-            return Poll::Ready(Ok(()));
-        }
-        if self.fault == Fault::TakesAPlaceInPollReady
-            && self.taken.fetch_add(1, Ordering::Relaxed) >= PLACES
-        {
-            return Poll::Pending;
-        }
-        let ready = self.inner.poll_ready(cx);
-        if self.fault == Fault::SwallowsReadyErrors && matches!(ready, Poll::Ready(Err(_))) {
-            return Poll::Ready(Ok(()));
-        }
-        self.is_ready = self.fault == Fault::CopiesReadiness && ready.is_ready();
-        ready
-    }
-
-    fn call(&mut self, request: u32) -> FaultyFuture {
-        self.is_ready = false;
-        let counts =
-            matches!(self.fault, Fault::LosesItsPlaceWhenDropped | Fault::LosesItsPlaceInAPanic);
-        if counts && self.taken.fetch_add(1, Ordering::Relaxed) >= PLACES {
-            return FaultyFuture { response: None, place: None, fault: self.fault };
-        }
-        let place = Place { fault: self.fault, taken: Arc::clone(&self.taken), is_over: false };
-        let response = if self.fault == Fault::CallsAFreshClone {
-            self.inner.clone().call(request)
-        } else {
-            self.inner.call(request)
-        };
-        FaultyFuture { response: Some(response), place: Some(place), fault: self.fault }
-    }
-}
-
-/// One of the places, which a good layer gives back however the call ends.
-#[derive(Debug)]
-struct Place {
-    fault: Fault,
-    taken: Arc<AtomicUsize>,
-    is_over: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let is_lost = match self.fault {
-            Fault::LosesItsPlaceWhenDropped => !self.is_over,
-            Fault::LosesItsPlaceInAPanic => std::thread::panicking(),
-            _ => true,
-        };
-        if !is_lost {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-struct FaultyFuture {
-    /// `None` waits for ever.
-    response: Option<ScriptedFuture>,
-    place: Option<Place>,
-    fault: Fault,
-}
-
-impl Future for FaultyFuture {
-    type Output = Result<u32, BoxError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let fault = self.fault;
-        let Some(response) = &mut self.response else { return Pin::new(&mut pending()).poll(cx) };
-        let noop = &mut Context::from_waker(Waker::noop());
-        let inner_cx = if fault == Fault::LosesAWakeUp { noop } else { &mut *cx };
-        let poll = Pin::new(response).poll(inner_cx);
-        if poll.is_pending() && fault == Fault::Spins {
-            cx.waker().wake_by_ref();
-        }
-        if poll.is_ready() {
-            if fault != Fault::KeepsTheFinishedFuture {
-                self.response = None;
-            }
-            if let Some(mut place) = self.place.take() {
-                place.is_over = true;
-            }
-        }
-        match poll {
-            Poll::Ready(Err(error)) if fault == Fault::WrapsTheError => {
-                Poll::Ready(Err(format!("wrapped: {error}").into()))
-            }
-            poll => poll,
-        }
-    }
-}
-
-/// Why `law` failed; `None` if it held.
-fn broken(law: impl FnOnce()) -> Option<String> {
-    let panic = catch_unwind(AssertUnwindSafe(law)).err()?;
-    let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    said.or_else(|| panic.downcast_ref::<String>().cloned())
-}
-
-#[track_caller]
-fn assert_broken(law: impl FnOnce(), how: &str) {
-    let said = broken(law).expect("the law holds for a layer that breaks it");
-    assert!(said.starts_with("law broken") && said.contains(how), "{said}");
-}
+const QUIET: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_layer_that_does_nothing_wrong_keeps_every_law() {
     laws::all(faulty(Fault::None));
+    laws::waiting_costs_no_polls(faulty(Fault::None), QUIET);
 }
 
 #[test]
 fn a_layer_that_calls_a_fresh_clone_is_found() {
-    let law = || {
-        laws::readiness_belongs_to_the_value_that_is_called(faulty(Fault::CallsAFreshClone));
-    };
-    assert_broken(law, "not polled ready");
+    let law = laws::readiness_belongs_to_the_value_that_is_called;
+    assert_broken(|| law(faulty(Fault::CallsAFreshClone)), "not polled ready");
+}
+
+#[test]
+fn a_layer_that_gives_another_answer_is_found() {
+    let law = laws::readiness_belongs_to_the_value_that_is_called;
+    assert_broken(|| law(faulty(Fault::AnswersSomethingElse)), "an answer was lost");
 }
 
 #[test]
@@ -207,72 +49,176 @@ fn a_clone_that_copies_readiness_is_found() {
 }
 
 #[test]
+fn readiness_that_is_used_twice_is_found() {
+    let law = || laws::a_call_uses_its_readiness_up(faulty(Fault::KeepsItsReadiness));
+    assert_broken(law, "ready for a second call");
+}
+
+#[test]
 fn a_layer_that_takes_a_place_in_poll_ready_is_found() {
-    let fault = Fault::TakesAPlaceInPollReady;
-    let law = || laws::a_ready_clone_that_never_calls_holds_nothing(faulty(fault));
-    assert_broken(law, "but the layer is Pending");
+    let law = laws::a_ready_clone_that_never_calls_holds_nothing;
+    assert_broken(|| law(faulty(Fault::TakesAPlaceInPollReady)), "another from being ready");
+    assert_broken(|| law(faulty(Fault::TakesASecretPlaceInPollReady)), "another from calling");
+    let law = || laws::a_call_uses_its_readiness_up(faulty(Fault::TakesAPlaceAtEachPollReady));
+    assert_broken(law, "the inner service is ready, but the layer is Pending");
 }
 
 #[test]
-fn a_layer_that_swallows_errors_of_readiness_is_found() {
-    let law = || laws::readiness_is_forwarded(faulty(Fault::SwallowsReadyErrors));
-    assert_broken(law, "the error of `poll_ready` became");
+fn a_layer_that_parks_a_place_below_is_found() {
+    let law = laws::a_place_below_is_never_parked;
+    assert_broken(|| law(faulty(Fault::ParksAPlaceBelow)), "a call that is over parks");
+    assert_broken(|| law(faulty(Fault::LeaksTheInnerFuture)), "a dropped call parks");
 }
 
 #[test]
-fn a_layer_that_wraps_the_users_error_is_found() {
-    let law = || laws::the_users_error_stays(faulty(Fault::WrapsTheError));
-    assert_broken(law, "the user's error became");
+fn a_layer_that_swallows_or_wraps_errors_of_readiness_is_found() {
+    let law = laws::readiness_is_forwarded;
+    for fault in [Fault::SwallowsReadyErrors, Fault::WrapsReadyErrors] {
+        assert_broken(|| law(faulty(fault)), "the error of `poll_ready` became");
+    }
+}
+
+#[test]
+fn a_poll_ready_that_spins_or_loses_its_wake_up_is_found() {
+    let law = laws::readiness_is_forwarded;
+    assert_broken(|| law(faulty(Fault::SpinsInPollReady)), "woken while");
+    assert_broken(|| law(faulty(Fault::LosesAReadyWakeUp)), "not woken when");
+}
+
+#[test]
+fn a_layer_that_wraps_or_swallows_the_users_error_is_found() {
+    let law = laws::the_users_error_stays;
+    assert_broken(|| law(faulty(Fault::WrapsTheError)), "the user's error became");
+    assert_broken(|| law(faulty(Fault::SwallowsErrors)), "an error became a response");
 }
 
 #[test]
 fn a_place_lost_with_a_dropped_call_is_found() {
+    let law = laws::dropping_a_call_at_any_await_point_leaves_nothing_behind;
     let fault = Fault::LosesItsPlaceWhenDropped;
-    let law = || laws::dropping_a_call_at_any_await_point_leaves_nothing_behind(faulty(fault));
-    assert_broken(law, "");
+    assert_broken(|| law(faulty(fault)), "does not go through after 20 calls dropped at poll 0");
+    assert_broken(|| law(faulty(Fault::LeaksTheInnerFuture)), "20 inner futures are still alive");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly)), "came too early");
 }
 
 #[test]
-fn a_place_lost_in_a_panic_is_found() {
-    let fault = Fault::LosesItsPlaceInAPanic;
-    let law = || laws::a_panic_at_any_await_point_leaves_nothing_behind(faulty(fault));
-    assert_broken(law, "");
+fn a_place_lost_in_a_panic_is_found_whoever_catches_it() {
+    let law = laws::a_panic_at_any_await_point_leaves_nothing_behind;
+    for fault in [Fault::LosesItsPlaceInAPanic, Fault::LosesItsPlaceInACaughtPanic] {
+        assert_broken(|| law(faulty(fault)), "after a panic");
+    }
+    assert_broken(|| law(faulty(Fault::SwallowsPanics)), "was swallowed");
 }
 
 #[test]
-fn a_finished_call_that_keeps_the_inner_future_is_found() {
-    let fault = Fault::KeepsTheFinishedFuture;
-    let law = || laws::a_finished_call_that_is_kept_leaves_nothing_behind(faulty(fault));
-    assert_broken(law, "still alive");
+fn a_lock_that_a_panic_in_poll_ready_poisons_is_found() {
+    let law = || laws::a_panic_in_poll_ready_leaves_it_whole(faulty(Fault::LocksAroundPollReady));
+    assert_broken(law, "PoisonError");
+}
+
+#[test]
+fn a_finished_call_that_keeps_something_is_found() {
+    let law = laws::a_finished_call_that_is_kept_leaves_nothing_behind;
+    assert_broken(|| law(faulty(Fault::KeepsTheFinishedFuture)), "20 inner futures are still");
+    assert_broken(|| law(faulty(Fault::KeepsItsPlaceWhenOver)), "nobody will ever wake it");
 }
 
 #[test]
 fn a_call_that_spins_or_loses_its_wake_up_is_found() {
-    let law = || laws::no_wake_up_is_lost_or_spun(faulty(Fault::Spins));
-    assert_broken(law, "wakes itself");
-    let law = || laws::no_wake_up_is_lost_or_spun(faulty(Fault::LosesAWakeUp));
-    assert_broken(law, "was lost");
+    let law = laws::no_wake_up_is_lost_or_spun;
+    assert_broken(|| law(faulty(Fault::Spins)), "wakes itself");
+    assert_broken(|| law(faulty(Fault::LosesAWakeUp)), "was lost");
+    assert_broken(|| law(faulty(Fault::PollsTheInnerTwice)), "polled 6 times in 3");
+    assert_broken(|| law(faulty(Fault::AnswersSomethingElse)), "an answer was lost");
+}
+
+#[test]
+fn a_call_that_keeps_its_first_waker_is_found() {
+    let law = laws::a_call_that_moves_is_woken_where_it_is;
+    assert_broken(|| law(faulty(Fault::KeepsTheFirstWaker)), "not woken where it is");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly)), "came too early");
+}
+
+#[test]
+fn a_call_that_looks_at_the_clock_now_and_then_is_found() {
+    let law = laws::waiting_costs_no_polls;
+    assert_broken(|| law(faulty(Fault::LooksAtTheClock), QUIET), "polled again");
+    assert_broken(|| law(faulty(Fault::Spins), QUIET), "polled again");
+    assert_broken(|| law(faulty(Fault::AnswersTooEarly), QUIET), "came too early");
+}
+
+fn fill(service: &mut Faulty<Scripted>, _: &Script) {
+    service.take_a_place_for_ever();
+}
+
+fn is_filled(service: &mut Faulty<Scripted>) -> bool {
+    service.has_a_place_taken()
 }
 
 #[test]
 fn state_that_is_made_for_each_service_is_found() {
-    let fill = |service: &mut Faulty<Scripted>, _: &Script| {
-        service.taken.fetch_add(1, Ordering::Relaxed);
-    };
-    let is_filled = |service: &mut Faulty<Scripted>| service.taken.load(Ordering::Relaxed) > 0;
-    laws::a_layer_applied_twice_shares_its_state(faulty(Fault::None), fill, is_filled);
+    let law = laws::a_layer_applied_twice_shares_its_state;
+    law(faulty(Fault::None), fill, is_filled);
 
-    let apart = || tower::layer::layer_fn(|inner| faulty(Fault::None)().layer(inner));
+    let apart = || layer_fn(|inner| faulty(Fault::None)().layer(inner));
     let law = || laws::a_layer_applied_twice_shares_its_state(apart, fill, is_filled);
     assert_broken(law, "a state each");
 }
 
 #[test]
-fn a_future_that_has_grown_is_found() {
-    laws::is_send_and_at_most::<[u8; 100]>(100);
-    assert_broken(laws_of_a_large_future, "101 bytes");
+#[should_panic(expected = "the first service itself does not notice")]
+fn closures_that_disturb_nothing_are_found() {
+    laws::a_layer_applied_twice_shares_its_state(faulty(Fault::None), |_, _| (), is_filled);
 }
 
-fn laws_of_a_large_future() {
-    laws::is_send_and_at_most::<[u8; 101]>(100);
+#[test]
+#[should_panic(expected = "nothing has happened yet")]
+fn closures_that_always_notice_are_found() {
+    laws::a_layer_applied_twice_shares_its_state(faulty(Fault::None), fill, |_| true);
+}
+
+#[test]
+fn separate_layers_that_share_state_are_found() {
+    let make = faulty(Fault::None);
+    laws::separate_layers_share_nothing(|| [make(), make()], fill, is_filled);
+
+    let joint = || {
+        let layer = make();
+        [layer.clone(), layer]
+    };
+    let law = || laws::separate_layers_share_nothing(joint, fill, is_filled);
+    assert_broken(law, "share a state");
+}
+
+#[test]
+fn a_layer_that_needs_little_loses_no_answer_either() {
+    let script = Script::default();
+    laws::needs_only_a_service(tower::layer::util::Identity::new, &script);
+    laws::needs_only_a_clonable_service(tower::layer::util::Identity::new, &script);
+
+    let deaf = || layer_fn(|_| service_fn(|request: u32| std::future::ready(Ok(request))));
+    let law = || laws::needs_only_a_service(deaf, &script);
+    assert_broken(law, "an answer was lost");
+}
+
+#[test]
+fn a_future_that_has_grown_is_found() {
+    laws::is_send_and_at_most::<[u8; 100]>(100);
+    assert_broken(|| laws::is_send_and_at_most::<[u8; 101]>(100), "101 bytes");
+
+    let size = size_of::<<<FaultyLayer as Layer<Scripted>>::Service as Service<u32>>::Future>();
+    let grown = size - size_of::<ScriptedFuture>();
+    laws::futures_are_send_and_grow_by_at_most(faulty(Fault::None), grown);
+    let law = || laws::futures_are_send_and_grow_by_at_most(faulty(Fault::None), grown - 1);
+    assert_broken(law, "bytes");
+}
+
+#[cfg(feature = "allocations")]
+#[test]
+fn a_call_that_boxes_its_future_is_found() {
+    laws::a_call_allocates_nothing(|| MapFutureLayer::new(|call: ScriptedFuture| call));
+    laws::a_call_allocates_nothing(faulty(Fault::None));
+
+    let law = || laws::a_call_allocates_nothing(|| MapFutureLayer::new(Box::<ScriptedFuture>::pin));
+    assert_broken(law, "1000 allocations");
 }

@@ -35,8 +35,18 @@ impl Engine {
         // `Acquire` pairs with the `Release` in `enter`, here and in `admit`: who sees a state sees
         // the gate that was set for it.
         let (generation, state) = unpacked(self.word.load(Ordering::Acquire));
-        let ticket = || Ticket { generation, probe: None, started: None };
+        let ticket = || Ticket { generation, probe: None, started_ns: NEVER };
         (state == State::Closed).then(ticket)
+    }
+
+    /// Says how long to stay away if no call can pass at `now`, which is how most refusals are made.
+    #[inline]
+    pub(crate) fn refuse_before_gate(&self, now: Instant) -> Option<Refusal> {
+        let (_, state) = unpacked(self.word.load(Ordering::Acquire));
+        let gate_ns = self.gate_ns.load(Ordering::Relaxed);
+        let now_ns = self.ns(now);
+        let is_shut = matches!(state, State::Open | State::HalfOpen) && now_ns < gate_ns;
+        is_shut.then(|| Self::refusal(state, gate_ns, now_ns))
     }
 
     /// Lets a call through, or says how long to stay away.
@@ -44,7 +54,7 @@ impl Engine {
         let now_ns = self.ns(now);
         let (generation, state) = unpacked(self.word.load(Ordering::Acquire));
         match state {
-            State::Closed => Ok(Ticket { generation, probe: None, started: None }).into(),
+            State::Closed => Ok(Ticket { generation, probe: None, started_ns: NEVER }).into(),
             State::ForcedOpen => Err(Refusal { state, retry_after: None }).into(),
             State::Open | State::HalfOpen => {
                 let gate_ns = self.gate_ns.load(Ordering::Relaxed);
@@ -69,7 +79,9 @@ impl Engine {
         // Looked at again, since another call may have been here before.
         let (generation, state) = unpacked(self.word.load(Ordering::Relaxed));
         match state {
-            State::Closed => return Ok(Ticket { generation, probe: None, started: None }).into(),
+            State::Closed => {
+                return Ok(Ticket { generation, probe: None, started_ns: NEVER }).into();
+            }
             State::ForcedOpen => return Err(Refusal { state, retry_after: None }).into(),
             State::Open => {
                 let gate_ns = self.gate_ns.load(Ordering::Relaxed);
@@ -86,7 +98,7 @@ impl Engine {
         let gate_ns = core.probes.gate_ns(&core.policy);
         self.gate_ns.store(gate_ns, Ordering::Relaxed);
         let decision = match probe {
-            Some(_) => Ok(Ticket { generation: self.generation(), probe, started: None }),
+            Some(_) => Ok(Ticket { generation: self.generation(), probe, started_ns: NEVER }),
             None => Err(Self::refusal(State::HalfOpen, gate_ns, now_ns)),
         };
         Admission { decision, change, probe_lost }

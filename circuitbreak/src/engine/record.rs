@@ -33,7 +33,6 @@ pub(crate) struct Question {
 
 impl Engine {
     /// Takes a result. One from before the last change of state counts for nothing.
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is spent once")]
     #[inline]
     pub(crate) fn record(
         &self,
@@ -42,16 +41,48 @@ impl Engine {
         outcome: Outcome,
         now: Instant,
     ) -> Recorded {
-        let Ticket { generation, probe, started } = ticket;
-        let is_slow = |started| self.is_slow(now.saturating_duration_since(started));
+        if outcome == Outcome::Success && self.record_plain_success(stripe, &ticket, now) {
+            return Recorded::Nothing;
+        }
+        self.record_with_care(stripe, ticket, outcome, now)
+    }
+
+    /// Takes the success of a call as most are: quick, on a closed circuit with a time window, in
+    /// its present bucket, and after no failure. `false` when it is none of these.
+    #[inline]
+    fn record_plain_success(&self, stripe: usize, ticket: &Ticket, now: Instant) -> bool {
+        let &Ticket { generation, probe, started_ns } = ticket;
+        let now_ns = self.ns(now);
+        let is_plain = probe.is_none()
+            && now_ns < self.bucket_end_ns.load(Ordering::Relaxed)
+            && !self.counts_calls.load(Ordering::Relaxed)
+            && !self.has_streak.load(Ordering::Relaxed)
+            && !self.is_slow(started_ns, now_ns);
+        if is_plain {
+            self.successes.add(stripe, generation);
+        }
+        is_plain
+    }
+
+    #[inline(never)]
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is spent once")]
+    fn record_with_care(
+        &self,
+        stripe: usize,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Recorded {
+        let Ticket { generation, probe, started_ns } = ticket;
+        let now_ns = self.ns(now);
         let entry = (outcome != Outcome::Ignored).then(|| Entry {
             failure: outcome == Outcome::Failure,
             timeout: outcome == Outcome::Timeout,
-            slow: started.is_some_and(is_slow),
+            slow: self.is_slow(started_ns, now_ns),
         });
         match (probe, entry) {
-            (Some(id), entry) => self.record_probe(generation, id, entry, self.ns(now)),
-            (None, Some(entry)) => self.record_closed(stripe, generation, entry, self.ns(now)),
+            (Some(id), entry) => self.record_probe(generation, id, entry, now_ns),
+            (None, Some(entry)) => self.record_closed(stripe, generation, entry, now_ns),
             (None, None) => Recorded::Nothing,
         }
     }
@@ -59,13 +90,13 @@ impl Engine {
     /// Takes back the ticket of a call that was dropped before it ended.
     pub(crate) fn abandon(&self, stripe: usize, ticket: Ticket, now: Instant) -> Recorded {
         let abandoned = self.lock().policy.abandoned();
-        let ran = ticket.started.map(|started| now.saturating_duration_since(started));
-        let slow = ran.is_some_and(|ran| self.is_slow(ran));
+        let now_ns = self.ns(now);
+        let slow = self.is_slow(ticket.started_ns, now_ns);
         match (abandoned, ticket.probe) {
             (Abandoned::Failure, _) => self.record(stripe, ticket, Outcome::Failure, now),
             (Abandoned::Slow, None) if slow => {
                 let entry = Entry { slow, ..Entry::SUCCESS };
-                self.record_closed(stripe, ticket.generation, entry, self.ns(now))
+                self.record_closed(stripe, ticket.generation, entry, now_ns)
             }
             (Abandoned::Slow, Some(_)) if slow => {
                 self.record(stripe, ticket, Outcome::Success, now)
@@ -75,9 +106,10 @@ impl Engine {
         }
     }
 
-    fn is_slow(&self, latency: Duration) -> bool {
+    #[inline]
+    fn is_slow(&self, started_ns: u64, now_ns: u64) -> bool {
         let slow_ns = self.slow_ns.load(Ordering::Relaxed);
-        slow_ns != NEVER && saturating_ns(latency) >= slow_ns
+        slow_ns != NEVER && started_ns != NEVER && now_ns.saturating_sub(started_ns) >= slow_ns
     }
 
     #[inline]

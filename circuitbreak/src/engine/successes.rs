@@ -30,6 +30,7 @@ impl Successes {
     }
 
     /// Counts one, unless `generation` is over.
+    #[inline]
     pub(super) fn add(&self, stripe: usize, generation: u64) {
         let Some(Stripe { tagged }) = self.stripes.get(stripe) else { return };
         let add = |old: u64| (old >> COUNT_BITS == tag(generation)).then(|| old + 1);

@@ -1,0 +1,74 @@
+use std::{cell::Cell, time::Duration};
+
+use tokio::time::Instant;
+
+/// Nanoseconds since the balancer was made, so that a moment fits an atomic. 0 stands for "never",
+/// so that no moment is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(saturating_nanos(time)))
+    }
+
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+pub(crate) fn saturating_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Turns the clock's instants into moments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) const fn starting(start: Instant) -> Self {
+        Self { start }
+    }
+
+    /// Reads the clock.
+    pub(crate) fn now(self) -> Moment {
+        self.at(Instant::now())
+    }
+
+    /// An instant before the start counts as the start.
+    pub(crate) fn at(self, instant: Instant) -> Moment {
+        Moment(saturating_nanos(instant.saturating_duration_since(self.start)).saturating_add(1))
+    }
+}
+
+/// The moment of one pick: the clock is read at most once, and only when somebody asks.
+#[derive(Debug)]
+pub(crate) struct LazyNow {
+    clock: Clock,
+    now: Cell<Option<Moment>>,
+}
+
+impl LazyNow {
+    pub(crate) const fn new(clock: Clock) -> Self {
+        Self { clock, now: Cell::new(None) }
+    }
+
+    pub(crate) fn get(&self) -> Moment {
+        if let Some(now) = self.now.get() {
+            return now;
+        }
+        let now = self.clock.now();
+        self.now.set(Some(now));
+        now
+    }
+}

@@ -1,0 +1,209 @@
+use std::{sync::Arc, time::Duration};
+
+use outrigger_core::Tried;
+
+use crate::{
+    HashKey, SlowStartPolicy,
+    engine::{LazyNow, Moment, Node, Seat},
+};
+
+use super::PickEntry;
+
+/// The endpoints of a snapshot without their services, in the order of their keys.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    pub(crate) nodes: Box<[Arc<Node>]>,
+    /// `lanes` seats for each node.
+    pub(crate) seats: Box<[Arc<Seat>]>,
+    pub(crate) lanes: usize,
+}
+
+impl Roll {
+    pub(crate) fn seat(&self, index: u32, lane: usize) -> &Arc<Seat> {
+        &self.seats[index as usize * self.lanes + lane % self.lanes]
+    }
+
+    fn seats_of(&self, index: u32) -> &[Arc<Seat>] {
+        let start = index as usize * self.lanes;
+        &self.seats[start..start + self.lanes]
+    }
+}
+
+/// Who is left out of one pick.
+#[derive(Debug, Default)]
+pub(crate) struct Filter<'a> {
+    /// Endpoints that this very call found unreachable.
+    pub(crate) unreachable: &'a [u64],
+    /// Endpoints that earlier attempts of the logical call went to.
+    pub(crate) tried: Option<&'a Tried>,
+    /// Whether ejected endpoints are left out.
+    pub(crate) healthy_only: bool,
+    pub(crate) slow_start: Option<SlowStartPolicy>,
+}
+
+/// What a picker may ask in one pick.
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    roll: &'a Roll,
+    filter: Filter<'a>,
+    rng: &'a mut fastrand::Rng,
+    now: &'a LazyNow,
+    key: Option<HashKey>,
+    lane: usize,
+    is_open: bool,
+    taken: Option<u32>,
+    is_bounded: bool,
+}
+
+impl<'a> Candidates<'a> {
+    pub(crate) fn new(
+        roll: &'a Roll,
+        filter: Filter<'a>,
+        rng: &'a mut fastrand::Rng,
+        now: &'a LazyNow,
+    ) -> Self {
+        let is_open = filter.unreachable.is_empty()
+            && filter.tried.is_none()
+            && !filter.healthy_only
+            && filter.slow_start.is_none();
+        Self { roll, filter, rng, now, key: None, lane: 0, is_open, taken: None, is_bounded: false }
+    }
+
+    pub(crate) const fn of_call(mut self, key: Option<HashKey>, lane: usize) -> Self {
+        self.key = key;
+        self.lane = lane;
+        self
+    }
+
+    /// Whether the endpoint may be picked: it is not ejected, not found unreachable by this call,
+    /// and no earlier attempt went to it. When that leaves nobody, the pick is repeated with fewer
+    /// conditions.
+    #[must_use]
+    pub fn is_usable(&self, index: u32) -> bool {
+        self.is_open || self.passes(index)
+    }
+
+    fn passes(&self, index: u32) -> bool {
+        let Filter { unreachable, tried, healthy_only, .. } = &self.filter;
+        let node = self.node(index);
+        !(unreachable.contains(&node.id())
+            || *healthy_only && node.ejected_until().is_some()
+            || tried.is_some_and(|tried| tried.contains(node.id())))
+    }
+
+    /// The share of its weight that the endpoint is to have in this pick: 0 when it is not usable,
+    /// below 1 while it starts slowly.
+    #[must_use]
+    pub fn share(&self, index: u32) -> f64 {
+        if self.is_open {
+            return 1.0;
+        }
+        if !self.passes(index) {
+            return 0.0;
+        }
+        let Some(slow_start) = self.filter.slow_start else { return 1.0 };
+        let Some(from) = self.node(index).ramp_from() else { return 1.0 };
+        slow_start.share(self.now().since(from))
+    }
+
+    /// Whether to take an endpoint that was drawn at random: always when it is usable, and with
+    /// the probability of its [`share`](Self::share) while it starts slowly.
+    pub fn accepts(&mut self, index: u32) -> bool {
+        if self.is_open {
+            return true;
+        }
+        let share = self.share(index);
+        share >= 1.0 || share > 0.0 && self.rng.f64() < share
+    }
+
+    /// One of `entries` at random by weight and share, exact and O(n): for when drawing and
+    /// accepting found nobody.
+    pub fn scan(&mut self, entries: &[PickEntry]) -> Option<u32> {
+        let mut total = 0.0;
+        let mut chosen = None;
+        for entry in entries {
+            let weight = f64::from(entry.weight) * self.share(entry.index);
+            total += weight;
+            if weight > 0.0 && self.rng.f64() * total < weight {
+                chosen = Some(entry.index);
+            }
+        }
+        chosen
+    }
+
+    /// How many calls are in flight on the endpoint, by this balancer.
+    #[must_use]
+    pub fn in_flight(&self, index: u32) -> u64 {
+        self.roll.seats_of(index).iter().map(|seat| seat.in_flight()).sum()
+    }
+
+    /// The endpoint's mean latency over recent calls that were measured, if any was.
+    #[must_use]
+    pub fn latency(&self, index: u32) -> Option<Duration> {
+        self.node(index).mean_latency()
+    }
+
+    /// The request's key, if it has one.
+    #[must_use]
+    pub const fn key(&self) -> Option<HashKey> {
+        self.key
+    }
+
+    /// 64 random bits, repeatable when the policy has a seed.
+    pub fn random(&mut self) -> u64 {
+        self.rng.u64(..)
+    }
+
+    /// A random number from 0 to below 1.
+    pub(crate) fn chance(&mut self) -> f64 {
+        self.rng.f64()
+    }
+
+    pub(super) const fn rng(&mut self) -> &mut fastrand::Rng {
+        self.rng
+    }
+
+    pub(super) const fn lane(&self) -> usize {
+        self.lane
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    pub(super) fn lazy_now(&self) -> impl FnOnce() -> Moment + use<'_, 'a> {
+        || self.now.get()
+    }
+
+    pub(super) fn node(&self, index: u32) -> &Node {
+        &self.roll.nodes[index as usize]
+    }
+
+    /// Begins the call on the endpoint if it has fewer than `cap` in flight.
+    pub(super) fn take_within(&mut self, index: u32, cap: u64) -> bool {
+        let seat = self.roll.seat(index, self.lane);
+        // With several lanes, after the policy changed to a bounded one, the sum is not exact.
+        let elsewhere = self.in_flight(index).saturating_sub(seat.in_flight());
+        let taken = seat.enter_within(cap.saturating_sub(elsewhere));
+        if taken {
+            self.taken = Some(index);
+        }
+        taken
+    }
+
+    /// Calls in flight on all endpoints, this one counted, for a load bound.
+    pub(super) fn enter_bounded(&mut self) -> u64 {
+        self.is_bounded = true;
+        self.roll.nodes.first().map_or(0, |node| node.fleet().enter_bounded())
+    }
+
+    /// Whether the call is counted for a load bound.
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.is_bounded
+    }
+
+    /// Whether the pick has already begun the call on the endpoint.
+    pub(crate) fn has_taken(&self, index: u32) -> bool {
+        self.taken == Some(index)
+    }
+}
