@@ -10,10 +10,11 @@ use std::{
     thread::available_parallelism,
 };
 
-/// As many stripes as there are processors, within reason.
+/// At least as many stripes as there are processors, within reason; a power of two, so that
+/// choosing one takes no division.
 pub(crate) fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16);
+    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
     *COUNT.get_or_init(count)
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Gate {
     places: AtomicU64,
     limit: AtomicU32,
     enforcement: AtomicU8,
+    /// [`WAITS`] and [`SAYS_WHEN`], as the policy has it.
+    kinds: AtomicU8,
     /// One bit for each class that has ever asked.
     classes: AtomicU8,
     /// How many places the least critical class leaves free while more critical calls come.
@@ -40,6 +42,11 @@ pub(crate) struct Gate {
 const ONE_WAITING: u64 = 1 << 32;
 /// How long a reserve is kept for the calls of a class after the last one came near the limit.
 const EXPECTED_FOR_NS: u64 = 1_000_000_000;
+
+/// Calls may wait.
+const WAITS: u8 = 1;
+/// Refused calls are told when to come back.
+const SAYS_WHEN: u8 = 2;
 
 const fn in_flight(places: u64) -> u32 {
     (places & 0xffff_ffff) as u32
@@ -83,6 +90,7 @@ impl Gate {
             places: AtomicU64::new(0),
             limit: AtomicU32::new(policy.limit()),
             enforcement: AtomicU8::new(0),
+            kinds: AtomicU8::new(0),
             classes: AtomicU8::new(0),
             reserve: AtomicU32::new(0),
             expected_until: [(); CLASSES].map(|()| AtomicU64::new(0)),
@@ -100,7 +108,10 @@ impl Gate {
         if classes != bit {
             self.note_class(classes, bit);
             // Who matters less leaves a reserve, which takes a look at the clock.
-            if in_flight(self.places.load(Ordering::Relaxed)) >= self.limit_with_reserve() {
+            let is_mixed = !(classes | bit).is_power_of_two();
+            if is_mixed
+                && in_flight(self.places.load(Ordering::Relaxed)) >= self.limit_with_reserve()
+            {
                 return false;
             }
         }
@@ -122,6 +133,19 @@ impl Gate {
                 Err(seen) => places = seen,
             }
         }
+    }
+
+    /// Whether a call for which [`try_enter`](Self::try_enter) found no place is refused whatever it
+    /// is: there is none, no call may wait, and all matter alike. Takes neither a lock nor a look at the clock.
+    pub(crate) fn refuses_all_alike(&self) -> bool {
+        self.kinds.load(Ordering::Relaxed) & WAITS == 0
+            && self.in_flight() >= self.limit()
+            && self.classes.load(Ordering::Relaxed).is_power_of_two()
+    }
+
+    /// Whether refused calls are told when to come back.
+    pub(crate) fn has_retry_after(&self) -> bool {
+        self.kinds.load(Ordering::Relaxed) & SAYS_WHEN != 0
     }
 
     fn note_class(&self, classes: u8, bit: u8) {
@@ -291,6 +315,9 @@ impl Gate {
         let reserve = (f64::from(policy.limit()) * policy.critical_reserve()).ceil() as u32;
         let reserve = if policy.max_waiting() > 0 { 0 } else { reserve };
         self.reserve.store(reserve, Ordering::Relaxed);
+        let waits = if policy.max_waiting() > 0 { WAITS } else { 0 };
+        let says_when = if policy.retry_after().is_some() { SAYS_WHEN } else { 0 };
+        self.kinds.store(waits | says_when, Ordering::Relaxed);
         self.enforcement.store(policy.enforcement() as u8, Ordering::Release);
     }
 

@@ -180,12 +180,16 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
         if enforcement == Enforcement::Disabled {
             return Entry::Admitted(Permit::uncounted());
         }
-        let has_time = asking.deadline.is_none();
-        if has_time && shared.gate.try_enter(asking.criticality) {
+        let has_no_deadline = asking.deadline.is_none();
+        if has_no_deadline && shared.gate.try_enter(asking.criticality) {
             return Entry::Admitted(Permit::counted(Arc::clone(stripe)));
         }
         if enforcement == Enforcement::Shadow {
             return Entry::Admitted(self.shadow(asking, may_wait));
+        }
+        if has_no_deadline && shared.gate.refuses_all_alike() {
+            let refusal = ConcurrencyRefusal::LimitReached;
+            return Entry::Refused(shared.refuse(refusal, asking.criticality));
         }
         let now = Instant::now();
         match shared.gate.enter(asking, may_wait, now) {
@@ -220,7 +224,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
     }
 
     fn stripe(&self) -> &Arc<Stripe<O>> {
-        &self.stripes[stripe_of_thread() % self.stripes.len()]
+        &self.stripes[stripe_of_thread() & (self.stripes.len() - 1)]
     }
 }
 
@@ -342,7 +346,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> Shared<O> {
         if let Some(name) = &self.name {
             rejection = rejection.with_key(Arc::clone(name));
         }
-        match self.policy.load().retry_after() {
+        match self.gate.has_retry_after().then(|| self.policy.load().retry_after()).flatten() {
             Some(wait) if !reason.is_of_deadline() => rejection.with_retry_after(wait),
             _ => rejection,
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     LAYER,
-    sync::{AtomicU8, AtomicU64, Mutex, Ordering, PoisonError},
+    sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering, PoisonError},
 };
 
 /// So many calls in a time, shared by all clones of this handle. Works with tower and without.
@@ -45,6 +45,8 @@ struct Shared<O> {
     queue: Queue,
     policy: Live<RateLimitPolicy>,
     enforcement: AtomicU8,
+    /// Whether calls may wait.
+    waits: AtomicBool,
     /// The version of the policy that the bucket acts by, from 1; 0 makes it look again.
     applied: AtomicU64,
     applying: Mutex<()>,
@@ -114,6 +116,7 @@ impl<O> RateLimitBuilder<O> {
             queue: Queue::new(),
             policy,
             enforcement: AtomicU8::new(first.enforcement() as u8),
+            waits: AtomicBool::new(first.max_waiting() > 0),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
             observer,
@@ -177,6 +180,9 @@ impl<O: Observe<RateLimitEvent>> RateLimit<O> {
         } else {
             match shared.bucket.take(cost, now) {
                 Ok(()) => return RateEntry::Admitted,
+                Err(Shortage::For(wait)) if !shared.waits.load(Ordering::Acquire) => {
+                    return self.refuse(RateRefusal::RateReached, cost, Some(wait));
+                }
                 Err(shortage) => shortage,
             }
         };
@@ -338,6 +344,7 @@ impl<O> Shared<O> {
             let version = self.policy.version() + 1;
             let policy = self.policy.get();
             self.bucket.set_quota(policy.quota(), Instant::now());
+            self.waits.store(policy.max_waiting() > 0, Ordering::Release);
             self.enforcement.store(policy.enforcement() as u8, Ordering::Release);
             self.applied.store(version, Ordering::Release);
         }
