@@ -45,6 +45,27 @@
 //! is [`CircuitBreakerLayer::per_method`], for any other key [`CircuitBreakerLayer::per_key`].
 //! Without tower, see [`CircuitBreaker`].
 //!
+//! Before a tonic channel, make the channel's error a `tonic::Status` below the layer (feature
+//! `tonic`), so that a refusal reaches the caller as `UNAVAILABLE` with its pushback; a boxed
+//! refusal would be `UNKNOWN`:
+//!
+//! ```
+//! # #[cfg(feature = "tonic")] {
+//! use outrigger_circuitbreak::{CircuitBreakerLayer, CircuitBreakerPolicy};
+//! use tonic::{Status, transport::{Error, Endpoint}};
+//! use tower::ServiceBuilder;
+//!
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # let _inside = runtime.enter();
+//! let channel = Endpoint::from_static("http://[::1]:50051").connect_lazy();
+//! let governed = ServiceBuilder::new()
+//!     .layer(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc())
+//!     .map_err(|error: Error| Status::from_error(error.into()))
+//!     .service(channel);
+//! # let _ = governed;
+//! # }
+//! ```
+//!
 //! # The states
 //!
 //! | state | a call | leaves it |
