@@ -1,0 +1,22 @@
+mod event;
+mod future;
+mod layer;
+mod policy;
+mod service;
+mod source;
+
+pub use self::{
+    event::TimeoutEvent,
+    future::TimeoutFuture,
+    layer::TimeoutLayer,
+    policy::{TimeoutPolicy, TimeoutPolicyBuilder},
+    service::TimeoutService,
+    source::{
+        CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
+    },
+};
+
+pub(crate) use self::source::fresh_context;
+
+#[cfg(feature = "http")]
+pub use self::source::GrpcDeadline;
