@@ -1,0 +1,235 @@
+mod engine;
+mod ledger;
+mod policy;
+
+#[cfg(all(test, outrigger_loom))]
+mod loom;
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
+};
+
+use outrigger_core::Live;
+use tokio::time::Instant;
+
+pub use self::policy::{RetryBudgetPolicy, RetryBudgetPolicyBuilder};
+use self::{
+    engine::Engine,
+    policy::{Ratio, Rule},
+};
+
+/// Limits further attempts, retries and backup requests alike, to a share of the calls.
+///
+/// Make one for each callee and let all its layers share it; clones are handles to the same
+/// budget. Within any window there are at most as many further attempts as the ratio gives for the
+/// calls of that window, or as the reserve, whichever is more: exactly, however many threads.
+///
+/// ```
+/// use outrigger_retry::{RetryBudget, RetryBudgetPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), outrigger_core::InvalidPolicy> {
+/// let budget = RetryBudget::new(RetryBudgetPolicy::builder().ratio(0.2).reserve(0).build()?);
+/// (0..10).for_each(|_| budget.record_call());
+///
+/// let waiting = budget.try_acquire().expect("the first of two");
+/// budget.try_acquire().expect("the second of two").send();
+/// assert!(budget.try_acquire().is_none(), "a waiting retry holds its share");
+///
+/// drop(waiting); // It is never sent, so another may be.
+/// assert!(budget.try_acquire().is_some());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A throttle ([`RetryBudgetPolicy::throttling`]) is gRPC's rule: a bucket of tokens that failures
+/// empty and successes fill.
+///
+/// # What it costs
+///
+/// A call adds one to a counter of its thread, and reads the clock once in 32 times. Asking for an
+/// attempt takes a lock for a few instructions. A call may count as up to 31 calls of its thread
+/// younger than it is; each counts once.
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    policy: Live<RetryBudgetPolicy>,
+    engine: Engine,
+    /// The policy's version when it was last looked at, and in the lowest bit whether it was a
+    /// throttle: so that a success need not load the policy.
+    seen: AtomicU64,
+}
+
+impl RetryBudget {
+    /// Makes a budget.
+    #[must_use]
+    pub fn new(policy: impl Into<Live<RetryBudgetPolicy>>) -> Self {
+        let engine = Engine::new(stripe_count(), Instant::now());
+        let seen = AtomicU64::new(u64::MAX);
+        Self { shared: Arc::new(Shared { policy: policy.into(), engine, seen }) }
+    }
+
+    /// A budget that refuses nothing.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(RetryBudgetPolicy::unlimited())
+    }
+
+    /// The policy, to read and to replace. Counts and tokens are kept.
+    #[must_use]
+    pub fn policy(&self) -> &Live<RetryBudgetPolicy> {
+        &self.shared.policy
+    }
+
+    /// Counts a call: once, however many attempts it makes.
+    pub fn record_call(&self) {
+        if self.shared.engine.record_call(number_of_thread())
+            && let Rule::Ratio(rule) = self.rule()
+        {
+            self.shared.engine.collect(Instant::now(), &rule);
+        }
+    }
+
+    /// An attempt succeeded. Matters to a throttle only.
+    pub fn record_success(&self) {
+        if self.is_throttle()
+            && let Rule::Throttle(rule) = self.rule()
+        {
+            self.shared.engine.throttle_success(&rule);
+        }
+    }
+
+    /// An attempt failed in a way that could be retried, whether it is or not. Matters to a
+    /// throttle only.
+    pub fn record_failure(&self) {
+        if let Rule::Throttle(rule) = self.rule() {
+            self.shared.engine.throttle_failure(&rule);
+        }
+    }
+
+    /// Takes the share of one more attempt; `None` when the budget is exhausted.
+    #[must_use]
+    pub fn try_acquire(&self) -> Option<RetryShare> {
+        let is_allowed = match self.rule() {
+            Rule::Ratio(rule) => {
+                let is_held = self.shared.engine.try_hold(Instant::now(), &rule);
+                return is_held.then(|| RetryShare { of: Some(Arc::clone(&self.shared)) });
+            }
+            Rule::Throttle(rule) => self.shared.engine.throttle_allows(&rule),
+            Rule::Unlimited => true,
+        };
+        is_allowed.then_some(RetryShare { of: None })
+    }
+
+    /// What the budget has seen and has left.
+    #[must_use]
+    pub fn snapshot(&self) -> RetryBudgetSnapshot {
+        match self.rule() {
+            Rule::Ratio(rule) => {
+                let (calls, attempts, waiting) = self.shared.engine.counts(Instant::now(), &rule);
+                RetryBudgetSnapshot { calls, attempts, waiting, tokens: None }
+            }
+            Rule::Throttle(rule) => {
+                #[expect(clippy::cast_precision_loss, reason = "at most a million")]
+                let tokens = Some(self.shared.engine.tokens(&rule) as f64 / policy::MILLI as f64);
+                RetryBudgetSnapshot { tokens, ..RetryBudgetSnapshot::default() }
+            }
+            Rule::Unlimited => RetryBudgetSnapshot::default(),
+        }
+    }
+
+    /// Whether two handles are of the same budget.
+    #[must_use]
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn is_throttle(&self) -> bool {
+        let version = self.shared.policy.version();
+        let mut seen = self.shared.seen.load(Ordering::Relaxed);
+        if seen >> 1 != version {
+            seen = version << 1 | u64::from(matches!(self.rule(), Rule::Throttle(_)));
+            self.shared.seen.store(seen, Ordering::Relaxed);
+        }
+        seen & 1 == 1
+    }
+
+    fn rule(&self) -> Rule {
+        self.shared.policy.load().rule
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new(RetryBudgetPolicy::default())
+    }
+}
+
+/// The share of one further attempt. Dropping it gives it back: the attempt was never sent.
+#[derive(Debug)]
+#[must_use = "a share that is dropped is given back"]
+pub struct RetryShare {
+    /// `None` for a budget that has nothing to give back to, and once it is sent.
+    of: Option<Arc<Shared>>,
+}
+
+impl RetryShare {
+    /// The attempt is sent. Its share is used until the window has passed.
+    pub fn send(mut self) {
+        if let Some(shared) = self.of.take() {
+            // A rule that was replaced in between counts in steps of its own.
+            let rule = match shared.policy.load().rule {
+                Rule::Ratio(rule) => rule,
+                Rule::Throttle(_) | Rule::Unlimited => Ratio::default(),
+            };
+            shared.engine.send(Instant::now(), &rule);
+        }
+    }
+}
+
+impl Drop for RetryShare {
+    fn drop(&mut self) {
+        if let Some(shared) = self.of.take() {
+            shared.engine.give_back();
+        }
+    }
+}
+
+/// What a [`RetryBudget`] has seen and has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RetryBudgetSnapshot {
+    /// Calls in the window.
+    pub calls: u64,
+    /// Further attempts that were sent in the window.
+    pub attempts: u64,
+    /// Further attempts that wait to be sent.
+    pub waiting: u64,
+    /// Tokens left, of a throttle.
+    pub tokens: Option<f64>,
+}
+
+fn stripe_count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
+    *COUNT.get_or_init(count)
+}
+
+fn number_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    std::thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is going down has no thread-locals left; any stripe will do.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
+}

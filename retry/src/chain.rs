@@ -1,0 +1,109 @@
+use std::{
+    cell::Cell,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project::pin_project;
+use tokio::time::Instant;
+
+/// What the call that is being served says to the calls that it makes: whether it is itself a
+/// retry, and when it must be over.
+///
+/// Retries and time-outs look at it when the request that they are given carries no context of its
+/// own. `ChainLayer` (feature `http`) enters it for a server's handlers; [`Chain::scope`] does so
+/// for any future. It holds while that future is polled, in no task that the future spawns: take
+/// [`Chain::current`] there and enter it again.
+///
+/// ```
+/// use outrigger_retry::Chain;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let chain = Chain::default().with_retry(true);
+/// chain.scope(async { assert!(Chain::current().is_retry()) }).await;
+/// assert!(!Chain::current().is_retry());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    is_retry: bool,
+    deadline: Option<Instant>,
+}
+
+std::thread_local! {
+    static CURRENT: Cell<Chain> = const { Cell::new(Chain { is_retry: false, deadline: None }) };
+}
+
+impl Chain {
+    /// What the call that this thread serves just now says; nothing outside of one.
+    #[must_use]
+    pub fn current() -> Self {
+        CURRENT.try_with(Cell::get).unwrap_or_default()
+    }
+
+    /// Whether the call that is being served is itself a retry.
+    #[must_use]
+    pub const fn is_retry(&self) -> bool {
+        self.is_retry
+    }
+
+    /// When the call that is being served must be over.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Says whether the call that is being served is itself a retry.
+    #[must_use]
+    pub const fn with_retry(mut self, is_retry: bool) -> Self {
+        self.is_retry = is_retry;
+        self
+    }
+
+    /// Says when the call that is being served must be over.
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Lets `future` see this as [`current`](Self::current).
+    pub const fn scope<F>(self, future: F) -> ChainScope<F> {
+        ChainScope { chain: self, future }
+    }
+
+    fn enter(self) -> Entered {
+        Entered { before: CURRENT.try_with(|current| current.replace(self)).unwrap_or_default() }
+    }
+}
+
+/// Puts back what was before, also when the future panics.
+struct Entered {
+    before: Chain,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let _ = CURRENT.try_with(|current| current.set(self.before));
+    }
+}
+
+/// A future that sees a [`Chain`]. Made by [`Chain::scope`].
+#[pin_project]
+#[derive(Clone, Debug)]
+pub struct ChainScope<F> {
+    chain: Chain,
+    #[pin]
+    future: F,
+}
+
+impl<F: Future> Future for ChainScope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.chain.enter();
+        this.future.poll(cx)
+    }
+}

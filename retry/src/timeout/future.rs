@@ -1,0 +1,115 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use outrigger_core::{Observe, Rejection};
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::TimeoutEvent;
+
+/// Response future of [`TimeoutService`](super::TimeoutService).
+///
+/// # Cancel safety
+///
+/// Dropping it drops the inner future and the timer.
+#[pin_project]
+#[derive(Debug)]
+pub struct TimeoutFuture<F, O> {
+    #[pin]
+    pub(super) state: State<F>,
+    pub(super) observer: O,
+    pub(super) is_shadow: bool,
+}
+
+#[pin_project(project = StateProj)]
+#[derive(Debug)]
+pub(super) enum State<F> {
+    Running {
+        #[pin]
+        response: F,
+        limit: Limit,
+        /// Made when the inner future is pending for the first time.
+        #[pin]
+        timer: Option<Sleep>,
+    },
+    TooLate,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    Never,
+    /// So long after the call was found pending.
+    AfterFirstPoll(Duration),
+    At {
+        deadline: Instant,
+        since: Instant,
+    },
+}
+
+impl<F, O, Response, Error> Future for TimeoutFuture<F, O>
+where
+    F: Future<Output = Result<Response, Error>>,
+    O: Observe<TimeoutEvent>,
+    Error: From<Rejection>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let output = match this.state.as_mut().project() {
+            StateProj::Running { response, limit, timer } => match response.poll(cx) {
+                Poll::Ready(output) => output,
+                Poll::Pending => {
+                    let after = ready!(expired(limit, timer, cx));
+                    let event = TimeoutEvent::TimedOut { after, shadow: *this.is_shadow };
+                    this.observer.observe("", &event);
+                    if *this.is_shadow {
+                        *limit = Limit::Never;
+                        return Poll::Pending;
+                    }
+                    Err(Rejection::deadline_exceeded("timeout", "timed_out").sent().into())
+                }
+            },
+            StateProj::TooLate => {
+                Err(Rejection::deadline_exceeded("timeout", "deadline_passed").into())
+            }
+            StateProj::Done => panic!("`TimeoutFuture` polled after completion"),
+        };
+        // Drops the inner future now, however long the caller keeps this one.
+        this.state.set(State::Done);
+        Poll::Ready(output)
+    }
+}
+
+/// Ready with the time that the call had, when that is over.
+fn expired(
+    limit: &mut Limit,
+    mut timer: Pin<&mut Option<Sleep>>,
+    cx: &mut Context<'_>,
+) -> Poll<Duration> {
+    let (deadline, since) = match *limit {
+        Limit::Never => return Poll::Pending,
+        Limit::At { deadline, since } => (deadline, since),
+        Limit::AfterFirstPoll(timeout) => {
+            let since = Instant::now();
+            let Some(deadline) = since.checked_add(timeout) else {
+                *limit = Limit::Never;
+                return Poll::Pending;
+            };
+            *limit = Limit::At { deadline, since };
+            (deadline, since)
+        }
+    };
+    if timer.is_none() {
+        timer.set(Some(sleep_until(deadline)));
+    }
+    if let Some(sleep) = timer.as_mut().as_pin_mut() {
+        ready!(sleep.poll(cx));
+    }
+    timer.set(None);
+    Poll::Ready(deadline.saturating_duration_since(since))
+}

@@ -1,0 +1,241 @@
+//! Where a time-out and a deadline come from.
+
+use std::{sync::Arc, time::Duration};
+
+use outrigger_core::{AttemptContext, CarryContext, Live, LiveReader, NameMethod, PerMethod};
+use tokio::time::Instant;
+
+use super::TimeoutPolicy;
+
+/// Chooses the policy for a request.
+pub trait ChooseTimeout<Request> {
+    /// The policy for `request`.
+    fn choose(&mut self, request: &Request) -> TimeoutPolicy;
+}
+
+/// One policy for all requests.
+impl<Request> ChooseTimeout<Request> for LiveReader<TimeoutPolicy> {
+    fn choose(&mut self, _request: &Request) -> TimeoutPolicy {
+        *self.get()
+    }
+}
+
+/// The time that a closure reads from the request; the policy's own where it reads none.
+#[derive(Clone, Debug)]
+pub struct FromRequest<F> {
+    pub(super) read: F,
+    pub(super) policy: LiveReader<TimeoutPolicy>,
+}
+
+impl<Request, F> ChooseTimeout<Request> for FromRequest<F>
+where
+    F: Fn(&Request) -> Option<Duration>,
+{
+    fn choose(&mut self, request: &Request) -> TimeoutPolicy {
+        let policy = *self.policy.get();
+        match (self.read)(request) {
+            Some(timeout) => TimeoutPolicy::after(timeout).with_enforcement(policy.enforcement()),
+            None => policy,
+        }
+    }
+}
+
+/// A policy for each method.
+#[derive(Clone, Debug)]
+pub struct PerMethodTimeout<N> {
+    pub(super) namer: N,
+    pub(super) policies: Arc<PerMethod<Live<TimeoutPolicy>>>,
+}
+
+impl<Request, N> ChooseTimeout<Request> for PerMethodTimeout<N>
+where
+    N: NameMethod<Request>,
+{
+    fn choose(&mut self, request: &Request) -> TimeoutPolicy {
+        **self.policies.get(self.namer.name_method(request)).load()
+    }
+}
+
+/// Where a deadline travels with a request.
+pub trait CarryDeadline<Request> {
+    /// When the call must be over, as the request says. `now` reads the clock, once.
+    fn deadline(&self, request: &Request, now: &mut Now) -> Option<Instant>;
+
+    /// Tells the layers and peers further on when the call must be over. `now` reads the clock,
+    /// once.
+    fn set_deadline(&self, request: &mut Request, deadline: Instant, now: &mut Now);
+
+    /// Whether this does anything: if not, the clock is not read before a call is pending.
+    #[must_use]
+    fn carries(&self) -> bool {
+        true
+    }
+}
+
+/// Reads the clock when it is first asked, and says the same from then on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    read: Option<Instant>,
+}
+
+impl Now {
+    /// The present.
+    pub fn get(&mut self) -> Instant {
+        *self.read.get_or_insert_with(Instant::now)
+    }
+}
+
+/// Deadlines travel nowhere. The default, since it fits any request type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoDeadline;
+
+impl<Request> CarryDeadline<Request> for NoDeadline {
+    fn deadline(&self, _request: &Request, _now: &mut Now) -> Option<Instant> {
+        None
+    }
+
+    fn set_deadline(&self, _request: &mut Request, _deadline: Instant, _now: &mut Now) {}
+
+    fn carries(&self) -> bool {
+        false
+    }
+}
+
+/// The deadline stands in the [`AttemptContext`], where the layers further in see it. A request
+/// that has none takes that of the call being served ([`Chain`](crate::Chain)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InContext<X>(pub X);
+
+impl<Request, X: CarryContext<Request>> CarryDeadline<Request> for InContext<X> {
+    fn deadline(&self, request: &Request, _now: &mut Now) -> Option<Instant> {
+        match self.0.context(request) {
+            Some(context) => context.deadline,
+            None => crate::Chain::current().deadline(),
+        }
+    }
+
+    fn set_deadline(&self, request: &mut Request, deadline: Instant, _now: &mut Now) {
+        let mut context = self.0.context(request).cloned().unwrap_or_else(fresh_context);
+        context.deadline = Some(deadline);
+        self.0.set_context(request, context);
+    }
+}
+
+/// The context of a call that nobody wrote one for.
+fn fresh_context() -> AttemptContext {
+    let chain = crate::Chain::current();
+    let mut context = AttemptContext::default();
+    context.caller_is_retry = chain.is_retry();
+    context.deadline = chain.deadline();
+    context
+}
+
+#[cfg(feature = "http")]
+pub use self::grpc::GrpcDeadline;
+
+#[cfg(feature = "http")]
+mod grpc {
+    use std::time::Duration;
+
+    use http::{HeaderName, HeaderValue, Request};
+    use outrigger_core::InExtensions;
+    use tokio::time::Instant;
+
+    use super::{CarryDeadline, InContext, Now};
+
+    /// The deadline stands in the context in the request's extensions, and as `grpc-timeout` in
+    /// its headers: the time left when it is sent.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct GrpcDeadline;
+
+    const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+    impl<B> CarryDeadline<Request<B>> for GrpcDeadline {
+        fn deadline(&self, request: &Request<B>, now: &mut Now) -> Option<Instant> {
+            let in_context = InContext(InExtensions).deadline(request, now);
+            let in_header = request
+                .headers()
+                .get(&GRPC_TIMEOUT)
+                .and_then(parse)
+                .and_then(|left| now.get().checked_add(left));
+            in_context.into_iter().chain(in_header).min()
+        }
+
+        fn set_deadline(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
+            InContext(InExtensions).set_deadline(request, deadline, now);
+            let left = deadline.saturating_duration_since(now.get());
+            request.headers_mut().insert(GRPC_TIMEOUT, format(left));
+        }
+    }
+
+    /// At most 8 digits and a unit, as the gRPC specification says (PROTOCOL-HTTP2.md).
+    pub(super) fn parse(value: &HeaderValue) -> Option<Duration> {
+        let value = value.to_str().ok()?;
+        let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+        let is_number = !digits.is_empty() && digits.len() <= 8;
+        let n: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        is_number.then_some(())?;
+        match unit {
+            "H" => Some(Duration::from_secs(n * 3_600)),
+            "M" => Some(Duration::from_secs(n * 60)),
+            "S" => Some(Duration::from_secs(n)),
+            "m" => Some(Duration::from_millis(n)),
+            "u" => Some(Duration::from_micros(n)),
+            "n" => Some(Duration::from_nanos(n)),
+            _ => None,
+        }
+    }
+
+    /// In the finest unit that fits into 8 digits, rounded down: nobody further on may think that
+    /// there is more time than there is.
+    pub(super) fn format(left: Duration) -> HeaderValue {
+        const MOST: u128 = 99_999_999;
+        let units = [
+            (left.as_nanos(), 'n'),
+            (left.as_micros(), 'u'),
+            (left.as_millis(), 'm'),
+            (u128::from(left.as_secs()), 'S'),
+            (u128::from(left.as_secs() / 60), 'M'),
+        ];
+        let fits = units.into_iter().find(|(n, _)| *n <= MOST);
+        let (n, unit) = fits.unwrap_or((u128::from(left.as_secs() / 3_600).min(MOST), 'H'));
+        HeaderValue::try_from(format!("{n}{unit}")).expect("digits and a letter")
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_unit_is_read_and_nonsense_is_not() {
+            let read = |text: &'static str| parse(&HeaderValue::from_static(text));
+            let ms = |n| Some(Duration::from_millis(n));
+            assert_eq!(read("1H"), ms(3_600_000));
+            assert_eq!(read("2M"), ms(120_000));
+            assert_eq!([read("3S"), read("250m"), read("1000u")], [ms(3_000), ms(250), ms(1)]);
+            assert_eq!(read("5n"), Some(Duration::from_nanos(5)));
+            assert_eq!(read("99999999H"), ms(99_999_999 * 3_600_000));
+            for nonsense in ["", "m", "5", "5x", "-1m", "+1m", "123456789m", "1 m", "1.5S"] {
+                assert_eq!(read(nonsense), None, "{nonsense:?}");
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_never_more_than_what_is_left() {
+            for left in [
+                Duration::ZERO,
+                Duration::from_nanos(1),
+                Duration::from_micros(123_456_789),
+                Duration::from_secs(99_999_999),
+                Duration::from_secs(100_000_000),
+                Duration::MAX,
+            ] {
+                let read = parse(&format(left)).expect("what was written");
+                assert!(read <= left, "{read:?} of {left:?}");
+                let lost = left.saturating_sub(read);
+                let is_long = left > Duration::from_secs(10_000_000);
+                assert!(is_long || lost <= left / 100_000, "{read:?} of {left:?}");
+            }
+        }
+    }
+}
