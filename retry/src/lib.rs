@@ -9,6 +9,8 @@
 //!   interleaving. A share is taken before the wait for it begins, and given back when the attempt
 //!   is never sent.
 //! - [`Backoff`] says how long to wait before a retry, with full, equal or decorrelated jitter.
+//! - [`LatencyQuantile`] is a live quantile of the latencies of the last seconds, in fixed memory,
+//!   that cutting the tail does not blind: the wait before a backup request.
 //! - [`Chain`] tells the calls that a server makes whether the call it serves is itself a retry,
 //!   and when that must be over.
 //!
@@ -89,6 +91,7 @@
 mod backoff;
 mod budget;
 mod chain;
+mod quantile;
 mod timeout;
 
 mod sync;
@@ -98,6 +101,7 @@ pub use budget::{
     RetryBudget, RetryBudgetPolicy, RetryBudgetPolicyBuilder, RetryBudgetSnapshot, RetryShare,
 };
 pub use chain::{Chain, ChainScope};
+pub use quantile::{LatencyQuantile, QuantileDelay};
 pub use timeout::{
     CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
     TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder, TimeoutService,
