@@ -92,6 +92,7 @@ mod backoff;
 mod budget;
 mod chain;
 mod quantile;
+mod replay;
 mod timeout;
 
 mod sync;
@@ -102,6 +103,7 @@ pub use budget::{
 };
 pub use chain::{Chain, ChainScope};
 pub use quantile::{LatencyQuantile, QuantileDelay};
+pub use replay::{ByClone, CloneRequest};
 pub use timeout::{
     CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
     TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder, TimeoutService,
