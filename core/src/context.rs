@@ -164,6 +164,12 @@ pub trait CarryContext<Request> {
 
     /// Puts `context` in the place of what came with `request`.
     fn set_context(&self, request: &mut Request, context: AttemptContext);
+
+    /// Whether contexts travel at all: if not, none need be made.
+    #[must_use]
+    fn carries(&self) -> bool {
+        true
+    }
 }
 
 /// The context travels nowhere: every request is a first attempt with no deadline. The default,
@@ -177,6 +183,10 @@ impl<Request> CarryContext<Request> for NoContext {
     }
 
     fn set_context(&self, _request: &mut Request, _context: AttemptContext) {}
+
+    fn carries(&self) -> bool {
+        false
+    }
 }
 
 /// The context travels in the request's extensions.
@@ -191,7 +201,7 @@ impl<B> CarryContext<http::Request<B>> for InExtensions {
     }
 
     fn set_context(&self, request: &mut http::Request<B>, context: AttemptContext) {
-        request.extensions_mut().insert(context);
+        put(request.extensions_mut(), context);
     }
 }
 
@@ -202,7 +212,16 @@ impl<T> CarryContext<tonic::Request<T>> for InExtensions {
     }
 
     fn set_context(&self, request: &mut tonic::Request<T>, context: AttemptContext) {
-        request.extensions_mut().insert(context);
+        put(request.extensions_mut(), context);
+    }
+}
+
+/// Writes over a context that is there, since inserting one allocates.
+#[cfg(feature = "http")]
+fn put(extensions: &mut http::Extensions, context: AttemptContext) {
+    match extensions.get_mut() {
+        Some(present) => *present = context,
+        None => _ = extensions.insert(context),
     }
 }
 

@@ -91,8 +91,11 @@
 mod backoff;
 mod budget;
 mod chain;
+mod pushback;
 mod quantile;
 mod replay;
+mod retry;
+mod sent;
 mod timeout;
 
 mod sync;
@@ -102,8 +105,15 @@ pub use budget::{
     RetryBudget, RetryBudgetPolicy, RetryBudgetPolicyBuilder, RetryBudgetSnapshot, RetryShare,
 };
 pub use chain::{Chain, ChainScope};
+pub use pushback::Pushback;
 pub use quantile::{LatencyQuantile, QuantileDelay};
 pub use replay::{ByClone, CloneRequest};
+pub use retry::{
+    Advice, AttemptKind, BackupDelay, ChooseRetry, GrpcCodes, MethodRetries, OneRetry, Plain,
+    Protocol, Retry, RetryBuilder, RetryEvent, RetryFuture, RetryLayer, RetryMode, RetryPolicy,
+    RetryPolicyBuilder, RetryService, StopReason,
+};
+pub use sent::Sent;
 pub use timeout::{
     CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
     TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder, TimeoutService,

@@ -1,0 +1,24 @@
+mod attempt;
+mod choose;
+mod codes;
+mod engine;
+mod event;
+mod future;
+mod handle;
+mod layer;
+mod policy;
+mod protocol;
+mod race;
+mod service;
+
+pub use self::{
+    choose::{ChooseRetry, MethodRetries, OneRetry},
+    codes::GrpcCodes,
+    event::{AttemptKind, RetryEvent, StopReason},
+    future::RetryFuture,
+    handle::{Retry, RetryBuilder},
+    layer::RetryLayer,
+    policy::{BackupDelay, RetryMode, RetryPolicy, RetryPolicyBuilder},
+    protocol::{Advice, Plain, Protocol},
+    service::RetryService,
+};

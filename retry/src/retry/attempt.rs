@@ -1,0 +1,66 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tokio::time::Instant;
+
+use super::{AttemptKind, protocol::Protocol};
+
+/// One attempt on its way: the inner service's future, then what its response needs to be judged.
+#[pin_project]
+#[derive(Debug)]
+pub(super) struct Attempt<F, W> {
+    pub(super) number: u32,
+    pub(super) kind: AttemptKind,
+    /// When it was sent, where that matters.
+    pub(super) sent_at: Option<Instant>,
+    #[pin]
+    progress: Progress<F, W>,
+}
+
+#[pin_project(project = ProgressProj)]
+#[derive(Debug)]
+enum Progress<F, W> {
+    Calling(#[pin] F),
+    Settling(#[pin] W),
+}
+
+impl<F, W> Attempt<F, W> {
+    pub(super) const fn new(
+        number: u32,
+        kind: AttemptKind,
+        sent_at: Option<Instant>,
+        response: F,
+    ) -> Self {
+        Self { number, kind, sent_at, progress: Progress::Calling(response) }
+    }
+
+    /// Ready with what the inner service gave, once it can be judged.
+    pub(super) fn poll_answer<Request, P, Response, Error>(
+        self: Pin<&mut Self>,
+        protocol: &P,
+        unary: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<P::Answer, Error>>
+    where
+        F: Future<Output = Result<Response, Error>>,
+        P: Protocol<Request, Response, Error, Settle = W>,
+        W: Future<Output = P::Answer>,
+    {
+        let mut progress = self.project().progress;
+        loop {
+            match progress.as_mut().project() {
+                ProgressProj::Calling(response) => {
+                    let response = match ready!(response.poll(cx)) {
+                        Ok(response) => response,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                    progress.set(Progress::Settling(protocol.settle(response, unary)));
+                }
+                ProgressProj::Settling(settle) => return settle.poll(cx).map(Ok),
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use std::time::Duration;
+
+use outrigger_core::Outcome;
+use tokio::time::Instant;
+
+use super::{AttemptKind, BackupDelay, RetryMode, RetryPolicy, StopReason, protocol::Advice};
+use crate::{JitterSeeds, Pushback, QuantileDelay, Sent, Waits};
+
+/// What one call may still do: the rule, pure. Knows no service, no clock, no observer.
+#[derive(Debug)]
+pub(super) struct Plan {
+    policy: RetryPolicy,
+    /// All attempts that were sent, or would have been in shadow.
+    sent: u32,
+    /// Those among them that count against `retries`.
+    further: u32,
+    was_transparent: bool,
+    /// No further attempt for this reason, whatever comes.
+    stop: Option<StopReason>,
+    began: Option<Instant>,
+    deadline: Option<Instant>,
+    waits: Option<Waits>,
+}
+
+/// What an attempt's end means for its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is the answer.
+    Answer,
+    /// It failed, and may be repeated.
+    Failed,
+    /// The peer did not process it: repeated for free.
+    Unprocessed,
+    /// It failed, and must not be repeated.
+    Final(Option<StopReason>),
+}
+
+/// When a further attempt comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    AtOnce,
+    For(Duration),
+}
+
+impl Plan {
+    pub(super) fn new(policy: RetryPolicy, deadline: Option<Instant>, is_chained: bool) -> Self {
+        let is_stopped = is_chained && policy.chain_stop();
+        Self {
+            policy,
+            sent: 0,
+            further: 0,
+            was_transparent: false,
+            stop: is_stopped.then_some(StopReason::ChainStop),
+            began: None,
+            deadline,
+            waits: None,
+        }
+    }
+
+    pub(super) const fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// Whether a further attempt is possible at all, and so the request worth keeping.
+    pub(super) const fn may_repeat(&self) -> bool {
+        self.stop.is_none() && self.policy.retries() > 0
+    }
+
+    /// Whether it matters when the call began: only then is the clock read for it.
+    pub(super) const fn needs_start(&self) -> bool {
+        self.policy.max_duration().is_some() || self.policy.backup_delay().is_some()
+    }
+
+    pub(super) const fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+    }
+
+    /// Counts an attempt, and says its number.
+    pub(super) const fn count(&mut self, kind: AttemptKind) -> u32 {
+        match kind {
+            AttemptKind::First => {}
+            AttemptKind::Retry | AttemptKind::Backup => self.further += 1,
+            AttemptKind::Transparent => self.was_transparent = true,
+        }
+        self.sent += 1;
+        self.sent - 1
+    }
+
+    /// The number that the next attempt will have.
+    pub(super) const fn next_number(&self) -> u32 {
+        self.sent
+    }
+
+    /// How many attempts were made before the next that the peer has to know of.
+    pub(super) const fn previous(&self) -> u32 {
+        if self.was_transparent { self.sent.saturating_sub(1) } else { self.sent }
+    }
+
+    /// Whether the next attempt is the last that can be.
+    pub(super) const fn next_is_last(&self, kind: AttemptKind) -> bool {
+        !matches!(kind, AttemptKind::Transparent) && self.further + 1 >= self.policy.retries()
+    }
+
+    pub(super) const fn stop(&mut self, reason: StopReason) {
+        self.stop = Some(reason);
+    }
+
+    /// When a backup request is due, if one is to come: `after` is when the attempt before it went.
+    pub(super) fn backup_at(
+        &self,
+        after: Instant,
+        of_latencies: impl FnOnce(&QuantileDelay) -> Option<Duration>,
+    ) -> Option<Instant> {
+        let is_wanted = self.stop.is_none() && self.further < self.policy.retries();
+        let delay = match self.policy.backup_delay().filter(|_| is_wanted)? {
+            BackupDelay::Fixed(delay) => delay,
+            BackupDelay::Quantile(quantile) => of_latencies(&quantile)?,
+        };
+        let at = after.checked_add(delay)?;
+        self.is_in_time(at).then_some(at)
+    }
+
+    /// Judges how an attempt ended.
+    pub(super) fn judge(&self, outcome: Outcome, advice: &Advice) -> Verdict {
+        if outcome == Outcome::Success {
+            return Verdict::Answer;
+        }
+        match (self.policy.retryable_status_codes(), advice.status_code) {
+            (Some(codes), Some(code)) if codes.contains(code) => return Verdict::Failed,
+            (Some(_), Some(_)) if advice.sent == Sent::Maybe => return Verdict::Answer,
+            _ => {}
+        }
+        match (advice.sent, outcome) {
+            _ if advice.is_open_circuit => Verdict::Final(Some(StopReason::CircuitOpen)),
+            (Sent::Refused, _) if !self.was_transparent => Verdict::Unprocessed,
+            (Sent::Refused | Sent::No, _) => Verdict::Failed,
+            (Sent::Maybe, Outcome::Success | Outcome::Ignored) => Verdict::Answer,
+            (Sent::Maybe, Outcome::Timeout) if !self.policy.retries_timeouts() => {
+                Verdict::Final(None)
+            }
+            (Sent::Maybe, _) if self.policy.is_idempotent() => Verdict::Failed,
+            (Sent::Maybe, _) => Verdict::Final(Some(StopReason::NotIdempotent)),
+        }
+    }
+
+    /// When the attempt after a failed one comes, or why there is none, if one was wanted.
+    pub(super) fn wait_after_failure(
+        &mut self,
+        pushback: Option<Pushback>,
+        seeds: &JitterSeeds,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Wait, Option<StopReason>> {
+        if let Some(reason) = self.stop {
+            return Err(Some(reason));
+        }
+        if self.policy.mode() == RetryMode::Backup {
+            return Err(None);
+        }
+        if self.further >= self.policy.retries() {
+            return Err(Some(StopReason::MaxRetries));
+        }
+        let backoff = self.policy.backoff();
+        let waits = self.waits.get_or_insert_with(|| backoff.waits(seeds.next_seed()));
+        let wait = match pushback {
+            Some(Pushback::Wait(wait)) if wait <= self.policy.max_pushback() => {
+                waits.restart();
+                wait
+            }
+            Some(_) => return Err(Some(StopReason::Pushback)),
+            None => waits.next_wait(),
+        };
+        // The clock is read only where something depends on it.
+        if self.deadline.is_some() || self.policy.max_duration().is_some() {
+            let at = now().checked_add(wait).ok_or(Some(StopReason::NoTimeLeft))?;
+            if !self.is_in_time(at) {
+                return Err(Some(StopReason::NoTimeLeft));
+            }
+        }
+        Ok(if wait.is_zero() { Wait::AtOnce } else { Wait::For(wait) })
+    }
+
+    /// Whether an attempt that is sent at `at` still makes sense.
+    fn is_in_time(&self, at: Instant) -> bool {
+        let is_early = |deadline: Instant| {
+            deadline.saturating_duration_since(at)
+                >= self.policy.min_time_left().max(Duration::from_nanos(1))
+        };
+        let is_short = match (self.began, self.policy.max_duration()) {
+            (Some(began), Some(most)) => at.saturating_duration_since(began) < most,
+            _ => true,
+        };
+        is_short && self.deadline.is_none_or(is_early)
+    }
+}
