@@ -162,9 +162,9 @@ pub use pushback::Pushback;
 pub use quantile::{LatencyQuantile, QuantileDelay};
 pub use replay::{ByClone, CloneRequest};
 pub use retry::{
-    Advice, AttemptKind, BackupDelay, ChooseRetry, GrpcCodes, MethodRetries, OneRetry, Plain,
-    Protocol, Retry, RetryBuilder, RetryEvent, RetryFuture, RetryLayer, RetryMode, RetryPolicy,
-    RetryPolicyBuilder, RetryService, StopReason,
+    Advice, AttemptKind, BackupDelay, ChooseRetry, CurrentRetry, GrpcCodes, MethodRetries,
+    OneRetry, Plain, Protocol, Retry, RetryBuilder, RetryEvent, RetryFuture, RetryLayer, RetryMode,
+    RetryPolicy, RetryPolicyBuilder, RetryService, StopReason,
 };
 pub use sent::Sent;
 pub use timeout::{

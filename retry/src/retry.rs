@@ -12,7 +12,7 @@ mod race;
 mod service;
 
 pub use self::{
-    choose::{ChooseRetry, MethodRetries, OneRetry},
+    choose::{ChooseRetry, CurrentRetry, MethodRetries, OneRetry},
     codes::GrpcCodes,
     event::{AttemptKind, RetryEvent, StopReason},
     future::RetryFuture,

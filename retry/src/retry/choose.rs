@@ -1,50 +1,108 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use outrigger_core::{
-    Enforcement, Keyed, Live, LiveReader, Method, MethodRef, NameMethod, Observe, PerMethod,
+    Enforcement, Idle, Keyed, Live, Method, MethodRef, NameMethod, Observe, PerMethod,
 };
 
 use super::{Retry, RetryBuilder, RetryEvent, RetryPolicy};
+
+/// A [`Retry`] with its policy as it is now: what one call is governed by, from its begin to its
+/// end. Clones are counted, not copied.
+pub struct CurrentRetry<O = ()> {
+    both: Arc<Both<O>>,
+}
+
+struct Both<O> {
+    retry: Retry<O>,
+    policy: RetryPolicy,
+    version: u64,
+}
+
+impl<O> CurrentRetry<O> {
+    /// Reads the policy of `retry`.
+    #[must_use]
+    pub fn new(retry: Retry<O>) -> Self {
+        // The version first: what is read after it is of that version or a newer one.
+        let version = retry.policy().version();
+        let policy = **retry.policy().load();
+        Self { both: Arc::new(Both { retry, policy, version }) }
+    }
+
+    /// The handle.
+    #[must_use]
+    pub fn retry(&self) -> &Retry<O> {
+        &self.both.retry
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &RetryPolicy {
+        &self.both.policy
+    }
+
+    /// Reads the policy again, if it was replaced since. Says whether it was.
+    pub fn refresh(&mut self) -> bool {
+        let is_old = self.both.version != self.both.retry.policy().version();
+        if is_old {
+            *self = Self::new(self.both.retry.clone());
+        }
+        is_old
+    }
+}
+
+impl<O> Clone for CurrentRetry<O> {
+    fn clone(&self) -> Self {
+        Self { both: Arc::clone(&self.both) }
+    }
+}
+
+impl<O> fmt::Debug for CurrentRetry<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.both.retry.fmt(f)
+    }
+}
 
 /// Chooses how a request is retried.
 pub trait ChooseRetry<Request> {
     /// Who is told what the retries do.
     type Observer: Observe<RetryEvent>;
 
-    /// The retries of `request` and the policy as it is now; `None` to send it once and count
+    /// The retries of `request`, with the policy as it is now; `None` to send it once and count
     /// nothing.
-    fn choose(&mut self, request: &Request) -> Option<(Retry<Self::Observer>, RetryPolicy)>;
+    fn choose(&mut self, request: &Request) -> Option<CurrentRetry<Self::Observer>>;
 }
 
 /// One policy for all requests.
 #[derive(Debug)]
 pub struct OneRetry<O = ()> {
-    pub(super) retry: Retry<O>,
-    policy: LiveReader<RetryPolicy>,
+    current: CurrentRetry<O>,
 }
 
 impl<O> OneRetry<O> {
     /// Retries all requests by `retry`.
     #[must_use]
     pub fn new(retry: Retry<O>) -> Self {
-        let policy = retry.policy().reader();
-        Self { retry, policy }
+        Self { current: CurrentRetry::new(retry) }
+    }
+
+    pub(super) fn retry(&self) -> &Retry<O> {
+        self.current.retry()
     }
 }
 
 impl<O> Clone for OneRetry<O> {
     fn clone(&self) -> Self {
-        Self { retry: self.retry.clone(), policy: self.policy.clone() }
+        Self { current: self.current.clone() }
     }
 }
 
 impl<Request, O: Observe<RetryEvent>> ChooseRetry<Request> for OneRetry<O> {
     type Observer = O;
 
-    fn choose(&mut self, _request: &Request) -> Option<(Retry<O>, RetryPolicy)> {
-        let policy = *self.policy.get();
-        let is_on = policy.enforcement() != Enforcement::Disabled;
-        is_on.then(|| (self.retry.clone(), policy))
+    fn choose(&mut self, _request: &Request) -> Option<CurrentRetry<O>> {
+        self.current.refresh();
+        let is_on = self.current.policy().enforcement() != Enforcement::Disabled;
+        is_on.then(|| self.current.clone())
     }
 }
 
@@ -59,8 +117,35 @@ pub struct MethodRetries<N, O = ()> {
 
 struct OfMethods<O> {
     policies: PerMethod<Live<RetryPolicy>>,
-    methods: Keyed<Method, Retry<O>>,
+    methods: Keyed<Method, OfMethod<O>>,
     settings: RetryBuilder<O>,
+}
+
+struct OfMethod<O>(Live<CurrentRetry<O>>);
+
+impl<O> OfMethod<O> {
+    fn new(retry: Retry<O>) -> Self {
+        Self(Live::new(CurrentRetry::new(retry)))
+    }
+
+    fn current(&self) -> CurrentRetry<O> {
+        let mut current = CurrentRetry::clone(&self.0.load());
+        if current.refresh() {
+            self.0.replace(current.clone());
+        }
+        current
+    }
+
+    fn retry(&self) -> Retry<O> {
+        self.current().retry().clone()
+    }
+}
+
+/// The latencies of a method are all that would be lost, and come back within seconds.
+impl<O> Idle for OfMethod<O> {
+    fn is_idle(&self) -> bool {
+        true
+    }
 }
 
 /// How many methods are known at a time.
@@ -95,26 +180,26 @@ impl<N, O> MethodRetries<N, O> {
     /// The retries of `method`, if it was called. Does not count as a use.
     #[must_use]
     pub fn get(&self, method: MethodRef<'_>) -> Option<Retry<O>> {
-        self.shared.methods.peek(&method, Retry::clone)
+        self.shared.methods.peek(&method, OfMethod::retry)
     }
 
     /// Every method that was called, with its retries, in no order.
     #[must_use]
     pub fn list(&self) -> Vec<(Method, Retry<O>)> {
         let mut all = Vec::with_capacity(self.shared.methods.len());
-        self.shared.methods.for_each(|method, retry| all.push((method.clone(), retry.clone())));
+        self.shared.methods.for_each(|method, retry| all.push((method.clone(), retry.retry())));
         all
     }
 
-    fn of_method(&self, named: Option<MethodRef<'_>>) -> Retry<O> {
+    fn of_method(&self, named: Option<MethodRef<'_>>) -> CurrentRetry<O> {
         let OfMethods { policies, methods, settings } = &*self.shared;
         let name = named.unwrap_or(OTHER);
         let make = || {
             let method = name.to_owned();
             let retry = settings.clone().name(method.as_str()).policy(policies.get(named).clone());
-            (method, retry.build())
+            (method, OfMethod::new(retry.build()))
         };
-        methods.with(&name, make, Retry::clone)
+        methods.with(&name, make, OfMethod::current)
     }
 }
 
@@ -125,10 +210,9 @@ where
 {
     type Observer = O;
 
-    fn choose(&mut self, request: &Request) -> Option<(Retry<O>, RetryPolicy)> {
-        let retry = self.of_method(self.namer.name_method(request));
-        let policy = **retry.policy().load();
-        (policy.enforcement() != Enforcement::Disabled).then_some((retry, policy))
+    fn choose(&mut self, request: &Request) -> Option<CurrentRetry<O>> {
+        let current = self.of_method(self.namer.name_method(request));
+        (current.policy().enforcement() != Enforcement::Disabled).then_some(current)
     }
 }
 

@@ -4,12 +4,14 @@ use outrigger_core::Outcome;
 use tokio::time::Instant;
 
 use super::{AttemptKind, BackupDelay, RetryMode, RetryPolicy, StopReason, protocol::Advice};
-use crate::{JitterSeeds, Pushback, QuantileDelay, Sent, Waits};
+use crate::{Pushback, QuantileDelay, Sent, Waits};
 
-/// What one call may still do: the rule, pure. Knows no service, no clock, no observer.
+/// What one call has done and may still do: the rule, pure. Knows no service, no clock, no
+/// observer.
+///
+/// The policy is given to each question, since it is shared by all calls and larger than the rest.
 #[derive(Debug)]
 pub(super) struct Plan {
-    policy: RetryPolicy,
     /// All attempts that were sent, or would have been in shadow.
     sent: u32,
     /// Those among them that count against `retries`.
@@ -19,7 +21,6 @@ pub(super) struct Plan {
     stop: Option<StopReason>,
     began: Option<Instant>,
     deadline: Option<Instant>,
-    waits: Option<Waits>,
 }
 
 /// What an attempt's end means for its call.
@@ -42,33 +43,25 @@ pub(super) enum Wait {
     For(Duration),
 }
 
-impl Plan {
-    pub(super) fn new(policy: RetryPolicy, deadline: Option<Instant>, is_chained: bool) -> Self {
-        let is_stopped = is_chained && policy.chain_stop();
-        Self {
-            policy,
-            sent: 0,
-            further: 0,
-            was_transparent: false,
-            stop: is_stopped.then_some(StopReason::ChainStop),
-            began: None,
-            deadline,
-            waits: None,
-        }
-    }
+/// Whether it matters when an attempt began: only then is the clock read for it.
+pub(super) const fn needs_start(policy: &RetryPolicy) -> bool {
+    policy.max_duration().is_some() || policy.backup_delay().is_some()
+}
 
-    pub(super) const fn policy(&self) -> &RetryPolicy {
-        &self.policy
+impl Plan {
+    pub(super) const fn new(
+        policy: &RetryPolicy,
+        deadline: Option<Instant>,
+        is_chained: bool,
+    ) -> Self {
+        let is_stopped = is_chained && policy.chain_stop();
+        let stop = if is_stopped { Some(StopReason::ChainStop) } else { None };
+        Self { sent: 0, further: 0, was_transparent: false, stop, began: None, deadline }
     }
 
     /// Whether a further attempt is possible at all, and so the request worth keeping.
-    pub(super) const fn may_repeat(&self) -> bool {
-        self.stop.is_none() && self.policy.retries() > 0
-    }
-
-    /// Whether it matters when the call began: only then is the clock read for it.
-    pub(super) const fn needs_start(&self) -> bool {
-        self.policy.max_duration().is_some() || self.policy.backup_delay().is_some()
+    pub(super) const fn may_repeat(&self, policy: &RetryPolicy) -> bool {
+        self.stop.is_none() && policy.retries() > 0
     }
 
     pub(super) const fn begin(&mut self, now: Instant) {
@@ -97,8 +90,8 @@ impl Plan {
     }
 
     /// Whether the next attempt is the last that can be.
-    pub(super) const fn next_is_last(&self, kind: AttemptKind) -> bool {
-        !matches!(kind, AttemptKind::Transparent) && self.further + 1 >= self.policy.retries()
+    pub(super) const fn next_is_last(&self, kind: AttemptKind, policy: &RetryPolicy) -> bool {
+        !matches!(kind, AttemptKind::Transparent) && self.further + 1 >= policy.retries()
     }
 
     pub(super) const fn stop(&mut self, reason: StopReason) {
@@ -108,24 +101,25 @@ impl Plan {
     /// When a backup request is due, if one is to come: `after` is when the attempt before it went.
     pub(super) fn backup_at(
         &self,
+        policy: &RetryPolicy,
         after: Instant,
         of_latencies: impl FnOnce(&QuantileDelay) -> Option<Duration>,
     ) -> Option<Instant> {
-        let is_wanted = self.stop.is_none() && self.further < self.policy.retries();
-        let delay = match self.policy.backup_delay().filter(|_| is_wanted)? {
+        let is_wanted = self.stop.is_none() && self.further < policy.retries();
+        let delay = match policy.backup_delay().filter(|_| is_wanted)? {
             BackupDelay::Fixed(delay) => delay,
             BackupDelay::Quantile(quantile) => of_latencies(&quantile)?,
         };
         let at = after.checked_add(delay)?;
-        self.is_in_time(at).then_some(at)
+        self.is_in_time(policy, at).then_some(at)
     }
 
     /// Judges how an attempt ended.
-    pub(super) fn judge(&self, outcome: Outcome, advice: &Advice) -> Verdict {
+    pub(super) fn judge(&self, policy: &RetryPolicy, outcome: Outcome, advice: &Advice) -> Verdict {
         if outcome == Outcome::Success {
             return Verdict::Answer;
         }
-        match (self.policy.retryable_status_codes(), advice.status_code) {
+        match (policy.retryable_status_codes(), advice.status_code) {
             (Some(codes), Some(code)) if codes.contains(code) => return Verdict::Failed,
             (Some(_), Some(_)) if advice.sent == Sent::Maybe => return Verdict::Answer,
             _ => {}
@@ -135,34 +129,31 @@ impl Plan {
             (Sent::Refused, _) if !self.was_transparent => Verdict::Unprocessed,
             (Sent::Refused | Sent::No, _) => Verdict::Failed,
             (Sent::Maybe, Outcome::Success | Outcome::Ignored) => Verdict::Answer,
-            (Sent::Maybe, Outcome::Timeout) if !self.policy.retries_timeouts() => {
-                Verdict::Final(None)
-            }
-            (Sent::Maybe, _) if self.policy.is_idempotent() => Verdict::Failed,
+            (Sent::Maybe, Outcome::Timeout) if !policy.retries_timeouts() => Verdict::Final(None),
+            (Sent::Maybe, _) if policy.is_idempotent() => Verdict::Failed,
             (Sent::Maybe, _) => Verdict::Final(Some(StopReason::NotIdempotent)),
         }
     }
 
     /// When the attempt after a failed one comes, or why there is none, if one was wanted.
     pub(super) fn wait_after_failure(
-        &mut self,
+        &self,
+        policy: &RetryPolicy,
         pushback: Option<Pushback>,
-        seeds: &JitterSeeds,
+        waits: &mut Waits,
         now: impl FnOnce() -> Instant,
     ) -> Result<Wait, Option<StopReason>> {
         if let Some(reason) = self.stop {
             return Err(Some(reason));
         }
-        if self.policy.mode() == RetryMode::Backup {
+        if policy.mode() == RetryMode::Backup {
             return Err(None);
         }
-        if self.further >= self.policy.retries() {
+        if self.further >= policy.retries() {
             return Err(Some(StopReason::MaxRetries));
         }
-        let backoff = self.policy.backoff();
-        let waits = self.waits.get_or_insert_with(|| backoff.waits(seeds.next_seed()));
         let wait = match pushback {
-            Some(Pushback::Wait(wait)) if wait <= self.policy.max_pushback() => {
+            Some(Pushback::Wait(wait)) if wait <= policy.max_pushback() => {
                 waits.restart();
                 wait
             }
@@ -170,9 +161,9 @@ impl Plan {
             None => waits.next_wait(),
         };
         // The clock is read only where something depends on it.
-        if self.deadline.is_some() || self.policy.max_duration().is_some() {
+        if self.deadline.is_some() || policy.max_duration().is_some() {
             let at = now().checked_add(wait).ok_or(Some(StopReason::NoTimeLeft))?;
-            if !self.is_in_time(at) {
+            if !self.is_in_time(policy, at) {
                 return Err(Some(StopReason::NoTimeLeft));
             }
         }
@@ -180,12 +171,12 @@ impl Plan {
     }
 
     /// Whether an attempt that is sent at `at` still makes sense.
-    fn is_in_time(&self, at: Instant) -> bool {
+    fn is_in_time(&self, policy: &RetryPolicy, at: Instant) -> bool {
         let is_early = |deadline: Instant| {
             deadline.saturating_duration_since(at)
-                >= self.policy.min_time_left().max(Duration::from_nanos(1))
+                >= policy.min_time_left().max(Duration::from_nanos(1))
         };
-        let is_short = match (self.began, self.policy.max_duration()) {
+        let is_short = match (self.began, policy.max_duration()) {
             (Some(began), Some(most)) => at.saturating_duration_since(began) < most,
             _ => true,
         };

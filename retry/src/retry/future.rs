@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{Classify, Observe, Rejection};
+use outrigger_core::{CarryContext, Classify, Observe, Rejection};
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -29,7 +29,6 @@ where
 }
 
 #[pin_project(project = StateProj)]
-#[expect(clippy::large_enum_variant, reason = "boxing the larger would allocate for each call")]
 pub(super) enum State<S, R, P, C, O, Request>
 where
     S: Service<R::Sent>,
@@ -51,7 +50,7 @@ where
     S: Service<R::Sent>,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
-    P: Protocol<R::Sent, S::Response, S::Error>,
+    P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<R::Sent>,
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use outrigger_core::{Idle, Live, Observe};
+use outrigger_core::{Live, Observe};
 use tokio::time::Instant;
 
 use super::{RetryEvent, RetryPolicy};
@@ -97,13 +97,6 @@ impl<O> Retry<O> {
 impl<O: Observe<RetryEvent>> Retry<O> {
     pub(super) fn tell(&self, event: RetryEvent) {
         self.shared.observer.observe(&self.shared.name, &event);
-    }
-}
-
-/// The latencies of a method are all that would be lost, and come back within seconds.
-impl<O> Idle for Retry<O> {
-    fn is_idle(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
     }
 }
 

@@ -64,8 +64,8 @@ impl<H> RetryLayer<H> {
 impl<O, R, P, C> RetryLayer<OneRetry<O>, R, P, C> {
     /// The policy, the budget and the latencies, shared with this layer's services.
     #[must_use]
-    pub const fn handle(&self) -> &Retry<O> {
-        &self.retries.retry
+    pub fn handle(&self) -> &Retry<O> {
+        self.retries.retry()
     }
 
     /// Tells `observer` what the retries do. Makes them anew, so take handles after this.
@@ -74,21 +74,21 @@ impl<O, R, P, C> RetryLayer<OneRetry<O>, R, P, C> {
     where
         Q: Observe<RetryEvent>,
     {
-        let builder = self.retries.retry.to_builder().observe(observer);
+        let builder = self.handle().to_builder().observe(observer);
         self.with_retries(OneRetry::new(builder.build()))
     }
 
     /// Draws on `budget`. Makes the retries anew, so take handles after this.
     #[must_use]
     pub fn budget(self, budget: RetryBudget) -> Self {
-        let builder = self.retries.retry.to_builder().budget(budget);
+        let builder = self.handle().to_builder().budget(budget);
         self.with_retries(OneRetry::new(builder.build()))
     }
 
     /// Draws the jitter of back-offs from this seed on. Makes the retries anew.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
-        let builder = self.retries.retry.to_builder().seed(seed);
+        let builder = self.handle().to_builder().seed(seed);
         self.with_retries(OneRetry::new(builder.build()))
     }
 
@@ -101,7 +101,7 @@ impl<O, R, P, C> RetryLayer<OneRetry<O>, R, P, C> {
         C: Clone,
     {
         let budget = RetryBudget::new(**self.handle().budget().policy().load());
-        let builder = self.retries.retry.to_builder().budget(budget);
+        let builder = self.handle().to_builder().budget(budget);
         self.clone().with_retries(OneRetry::new(builder.build()))
     }
 }

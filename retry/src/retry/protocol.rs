@@ -6,7 +6,8 @@ use outrigger_core::{AttemptContext, CarryContext, Classify, NoContext, Outcome,
 
 use crate::{Pushback, Sent};
 
-/// Reads and writes what a protocol knows of retries.
+/// Reads and writes what a protocol knows of retries, beside the context that it carries
+/// ([`CarryContext`]).
 ///
 /// [`Plain`] is the default and fits any request; `Http` and `Grpc` (feature `http`) know headers
 /// and trailers.
@@ -16,14 +17,9 @@ pub trait Protocol<Request, Response, Error> {
     /// Waits until enough of a response is there to judge it.
     type Settle: Future<Output = Self::Answer>;
 
-    /// Says in `request` which attempt it is. `previous` attempts of this call were made before.
+    /// Says in `request` which attempt it is, and to the peer that `previous` attempts of this call
+    /// were made before. A first attempt is asked for only if it serves a retry.
     fn begin_attempt(&self, request: &mut Request, context: &AttemptContext, previous: u32);
-
-    /// Whether [`begin_attempt`](Self::begin_attempt) writes anything: if not, no list of tried
-    /// endpoints is made for the attempts to share.
-    fn carries(&self) -> bool {
-        true
-    }
 
     /// Waits until `response` can be judged; when `unary`, to the end of a short answer.
     fn settle(&self, response: Response, unary: bool) -> Self::Settle;
@@ -112,10 +108,6 @@ where
 
     fn begin_attempt(&self, request: &mut Request, context: &AttemptContext, _previous: u32) {
         self.context.set_context(request, context.clone());
-    }
-
-    fn carries(&self) -> bool {
-        CarryContext::<Request>::carries(&self.context)
     }
 
     fn settle(&self, response: Response, _unary: bool) -> Ready<Response> {

@@ -5,18 +5,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{AttemptContext, Classify, Enforcement, Observe, Outcome, Rejection};
+use outrigger_core::{CarryContext, Classify, Enforcement, Observe, Outcome, Rejection};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::{
-    AttemptKind, BackupDelay, Retry, RetryEvent, StopReason,
+    AttemptKind, BackupDelay, CurrentRetry, RetryEvent, StopReason,
     attempt::Attempt,
-    engine::{Plan, Verdict, Wait},
+    engine::{Plan, Verdict, Wait, needs_start},
     protocol::{Advice, Protocol},
 };
-use crate::{CloneRequest, RetryShare, Sent};
+use crate::{CloneRequest, RetryShare, Sent, Waits};
 
 type AttemptOf<S, R, P, Request> = Attempt<
     <S as Service<<R as CloneRequest<Request>>::Sent>>::Future,
@@ -27,8 +27,6 @@ type AttemptOf<S, R, P, Request> = Attempt<
     >>::Settle,
 >;
 
-type Boxed<S, R, P, Request> = Pin<Box<AttemptOf<S, R, P, Request>>>;
-
 type OutputOf<S, R, P, Request> = Result<
     <P as Protocol<
         <R as CloneRequest<Request>>::Sent,
@@ -38,6 +36,13 @@ type OutputOf<S, R, P, Request> = Result<
     <S as Service<<R as CloneRequest<Request>>::Sent>>::Error,
 >;
 
+type MoreOf<S, R, P, Request> = More<
+    AttemptOf<S, R, P, Request>,
+    <R as CloneRequest<Request>>::Sent,
+    OutputOf<S, R, P, Request>,
+>;
+
+/// Kept small: a call that succeeds at once pays for moving it about.
 #[pin_project(PinnedDrop)]
 pub(super) struct Race<S, R, P, C, O, Request>
 where
@@ -45,23 +50,19 @@ where
     R: CloneRequest<Request>,
     P: Protocol<R::Sent, S::Response, S::Error>,
 {
-    retry: Retry<O>,
+    retry: CurrentRetry<O>,
     plan: Plan,
     parts: Parts<S, R, P, C, R::Kept>,
-    context: AttemptContext,
     /// The first attempt, and each that is sent when none is on its way any more.
     #[pin]
     attempt: Option<AttemptOf<S, R, P, Request>>,
-    // Boxed, since they are sent only when the first is late or has failed.
-    beside: Vec<Boxed<S, R, P, Request>>,
-    next: Option<Next>,
-    /// Runs until `next` is due.
+    /// When a backup request is due.
+    backup_at: Option<Instant>,
+    /// Runs until the next attempt is due.
     #[pin]
     timer: Option<Sleep>,
-    /// A further attempt that waits for the inner service to be ready.
-    sending: Option<Sending<R::Sent>>,
-    /// How the last attempt that counts failed.
-    failure: Option<(Sent, OutputOf<S, R, P, Request>)>,
+    // Boxed, since most calls are over with the first attempt.
+    more: Option<Box<MoreOf<S, R, P, Request>>>,
 }
 
 pub(super) struct Parts<S, R, P, C, Kept> {
@@ -73,19 +74,31 @@ pub(super) struct Parts<S, R, P, C, Kept> {
     pub(super) classifier: C,
 }
 
-/// The further attempt that comes next.
-struct Next {
+/// What a call has that needs more than one attempt.
+struct More<Attempt, Request, Output> {
+    /// Attempts that were sent while another was on its way.
+    beside: Vec<Pin<Box<Attempt>>>,
+    retry: Option<PlannedRetry>,
+    /// A further attempt that waits for the inner service to be ready.
+    sending: Option<Sending<Request>>,
+    /// How the last attempt that counts failed.
+    failure: Option<(Sent, Output)>,
+    waits: Option<Waits>,
+}
+
+impl<Attempt, Request, Output> Default for More<Attempt, Request, Output> {
+    fn default() -> Self {
+        Self { beside: Vec::new(), retry: None, sending: None, failure: None, waits: None }
+    }
+}
+
+/// A retry that waits for its time.
+struct PlannedRetry {
     /// `None` is at once.
     at: Option<Instant>,
     kind: AttemptKind,
-    /// A retry holds its share while it waits; a backup request takes it when it is due.
+    /// Held while it waits. A transparent retry needs none.
     share: Option<RetryShare>,
-}
-
-impl Next {
-    fn backup(at: Instant, now: Instant) -> Self {
-        Self { at: (at > now).then_some(at), kind: AttemptKind::Backup, share: None }
-    }
 }
 
 struct Sending<Request> {
@@ -103,39 +116,32 @@ where
 {
     /// Begins with the first attempt, which `response` is the future of.
     pub(super) fn begin(
-        retry: Retry<O>,
+        retry: CurrentRetry<O>,
         mut plan: Plan,
         parts: Parts<S, R, P, C, R::Kept>,
-        context: AttemptContext,
         response: S::Future,
     ) -> Self {
-        let now = plan.needs_start().then(Instant::now);
-        let is_shadow = plan.policy().enforcement() == Enforcement::Shadow;
-        let mut next = None;
+        let policy = retry.policy();
+        let now = needs_start(policy).then(Instant::now);
+        let mut backup_at = None;
         if let Some(now) = now {
             plan.begin(now);
             // Where no request could be sent, no timer need run.
-            if parts.kept.is_some() || is_shadow {
-                let at = plan.backup_at(now, |quantile| retry.latencies().delay(quantile, now));
-                next = at.map(|at| Next::backup(at, now));
+            if parts.kept.is_some() || policy.enforcement() == Enforcement::Shadow {
+                backup_at = next_backup(&retry, &plan, now);
             }
         }
         let number = plan.count(AttemptKind::First);
-        retry.tell(RetryEvent::AttemptSent { number, kind: AttemptKind::First, shadow: false });
-        let attempt = Attempt::new(number, AttemptKind::First, now, response);
-        Self {
-            retry,
-            plan,
-            parts,
-            context,
-            attempt: Some(attempt),
-            beside: Vec::new(),
-            next,
-            timer: None,
-            sending: None,
-            failure: None,
-        }
+        let sent = RetryEvent::AttemptSent { number, kind: AttemptKind::First, shadow: false };
+        retry.retry().tell(sent);
+        let attempt = Some(Attempt::new(number, AttemptKind::First, now, response));
+        Self { retry, plan, parts, attempt, backup_at, timer: None, more: None }
     }
+}
+
+fn next_backup<O>(retry: &CurrentRetry<O>, plan: &Plan, now: Instant) -> Option<Instant> {
+    let delay = |quantile: &_| retry.retry().latencies().delay(quantile, now);
+    plan.backup_at(retry.policy(), now, delay)
 }
 
 impl<S, R, P, C, O, Request> Race<S, R, P, C, O, Request>
@@ -143,7 +149,7 @@ where
     S: Service<R::Sent>,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
-    P: Protocol<R::Sent, S::Response, S::Error>,
+    P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<R::Sent>,
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {
@@ -156,15 +162,12 @@ where
             if let Some(answer) = self.as_mut().poll_attempts(cx) {
                 return Poll::Ready(answer);
             }
-            if self.sending.is_some() {
+            if self.more.as_ref().is_some_and(|more| more.sending.is_some()) {
                 ready!(self.as_mut().poll_send(cx));
                 continue;
             }
-            if self.next.is_none() {
-                if !self.is_running() {
-                    return Poll::Ready(self.take_failure());
-                }
-                return Poll::Pending;
+            if !self.is_waiting() && !self.is_running() {
+                return Poll::Ready(self.take_failure());
             }
             ready!(self.as_mut().poll_due(cx));
             self.as_mut().begin_sending();
@@ -172,11 +175,16 @@ where
     }
 
     fn is_running(&self) -> bool {
-        self.attempt.is_some() || !self.beside.is_empty()
+        self.attempt.is_some() || self.more.as_ref().is_some_and(|more| !more.beside.is_empty())
+    }
+
+    /// Whether a further attempt is to come.
+    fn is_waiting(&self) -> bool {
+        self.backup_at.is_some() || self.more.as_ref().is_some_and(|more| more.retry.is_some())
     }
 
     fn take_failure(self: Pin<&mut Self>) -> OutputOf<S, R, P, Request> {
-        let failure = self.project().failure.take();
+        let failure = self.project().more.as_mut().and_then(|more| more.failure.take());
         failure.expect("a call without attempts has failed").1
     }
 
@@ -185,13 +193,13 @@ where
         cx: &mut Context<'_>,
     ) -> Option<OutputOf<S, R, P, Request>> {
         let mut this = self.as_mut().project();
-        let unary = this.plan.policy().is_unary();
+        let unary = this.retry.policy().is_unary();
         if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
             let protocol = &this.parts.protocol;
             let ended = Ended::of(&attempt);
-            if let Poll::Ready(result) =
-                attempt.poll_answer::<R::Sent, P, S::Response, S::Error>(protocol, unary, cx)
-            {
+            let polled =
+                attempt.poll_answer::<R::Sent, P, S::Response, S::Error>(protocol, unary, cx);
+            if let Poll::Ready(result) = polled {
                 this.attempt.set(None);
                 if let Some(answer) = self.as_mut().ended(ended, result) {
                     return Some(answer);
@@ -201,35 +209,20 @@ where
         let mut position = 0;
         loop {
             let this = self.as_mut().project();
-            let attempt = this.beside.get_mut(position)?;
+            let more = this.more.as_mut()?;
+            let attempt = more.beside.get_mut(position)?;
+            let protocol = &this.parts.protocol;
             let ended = Ended::of(attempt);
-            let polled = attempt.as_mut().poll_answer::<R::Sent, P, S::Response, S::Error>(
-                &this.parts.protocol,
-                unary,
-                cx,
-            );
+            let polled = attempt
+                .as_mut()
+                .poll_answer::<R::Sent, P, S::Response, S::Error>(protocol, unary, cx);
             if let Poll::Ready(result) = polled {
-                this.beside.remove(position);
+                drop(more.beside.remove(position));
                 if let Some(answer) = self.as_mut().ended(ended, result) {
                     return Some(answer);
                 }
             } else {
                 position += 1;
-            }
-        }
-    }
-
-    /// `winner` gave the answer: what is still on its way is cancelled with this future.
-    fn tell_who_won(self: Pin<&mut Self>, winner: Ended) {
-        let this = self.project();
-        if winner.kind == AttemptKind::Backup {
-            this.retry.tell(RetryEvent::BackupWon { number: winner.number });
-        }
-        let first = this.attempt.as_ref().as_pin_ref().map(|attempt| Ended::of(&attempt));
-        let beside = this.beside.iter().map(|attempt| Ended::of(attempt));
-        for loser in first.into_iter().chain(beside) {
-            if loser.kind == AttemptKind::Backup {
-                this.retry.tell(RetryEvent::BackupLost { number: loser.number });
             }
         }
     }
@@ -242,32 +235,27 @@ where
     ) -> Option<OutputOf<S, R, P, Request>> {
         let this = self.as_mut().project();
         let protocol = &this.parts.protocol;
+        let retry = this.retry.retry();
         let outcome = protocol.classify(&this.parts.classifier, result.as_ref());
-        let advice = protocol.advice(result.as_ref());
-        this.retry.tell(RetryEvent::AttemptEnded { number: ended.number, outcome });
+        retry.tell(RetryEvent::AttemptEnded { number: ended.number, outcome });
         // What fails fast says nothing about how long an answer takes.
         match outcome {
-            Outcome::Success => {
-                learn_latency(this.retry, this.plan, ended.sent_at, LatencyOf::Whole);
-            }
-            Outcome::Timeout => {
-                learn_latency(this.retry, this.plan, ended.sent_at, LatencyOf::Cut);
-            }
+            Outcome::Success => learn_latency(this.retry, ended.sent_at, LatencyOf::Whole),
+            Outcome::Timeout => learn_latency(this.retry, ended.sent_at, LatencyOf::Cut),
             Outcome::Failure | Outcome::Ignored => {}
         }
-
-        let verdict = this.plan.judge(outcome, &advice);
-        match verdict {
+        let advice = protocol.advice(result.as_ref());
+        match this.plan.judge(this.retry.policy(), outcome, &advice) {
             Verdict::Answer => {
                 if outcome == Outcome::Success {
-                    this.retry.budget().record_success();
+                    retry.budget().record_success();
                 }
                 self.tell_who_won(ended);
                 return Some(result);
             }
             Verdict::Unprocessed => self.as_mut().plan_next(None, AttemptKind::Transparent, None),
             Verdict::Failed => {
-                this.retry.budget().record_failure();
+                retry.budget().record_failure();
                 self.as_mut().plan_retry(&advice);
             }
             Verdict::Final(reason) => self.as_mut().stop(reason),
@@ -279,38 +267,54 @@ where
     /// The last failure is the answer if no other comes; but one that reached the peer says more
     /// than one that did not.
     fn keep_failure(self: Pin<&mut Self>, sent: Sent, result: OutputOf<S, R, P, Request>) {
-        let failure = self.project().failure;
-        let says_more = !matches!((&failure, sent), (Some((Sent::Maybe, _)), Sent::No));
-        if says_more {
-            *failure = Some((sent, result));
+        let more = self.project().more.get_or_insert_default();
+        if sent != Sent::No || !matches!(more.failure, Some((Sent::Maybe, _))) {
+            more.failure = Some((sent, result));
+        }
+    }
+
+    /// `winner` gave the answer: what is still on its way is cancelled with this future.
+    fn tell_who_won(self: Pin<&mut Self>, winner: Ended) {
+        let this = self.project();
+        let retry = this.retry.retry();
+        if winner.kind == AttemptKind::Backup {
+            retry.tell(RetryEvent::BackupWon { number: winner.number });
+        }
+        let first = this.attempt.as_ref().as_pin_ref().map(|attempt| Ended::of(&attempt));
+        let beside = this.more.iter().flat_map(|more| &more.beside);
+        for loser in first.into_iter().chain(beside.map(|attempt| Ended::of(attempt))) {
+            if loser.kind == AttemptKind::Backup {
+                retry.tell(RetryEvent::BackupLost { number: loser.number });
+            }
         }
     }
 
     /// An attempt failed: plans the next, if there is to be one.
     fn plan_retry(mut self: Pin<&mut Self>, advice: &Advice) {
-        let mut this = self.as_mut().project();
-        if this.sending.is_some()
-            || this.next.as_ref().is_some_and(|next| next.kind != AttemptKind::Backup)
-        {
+        let this = self.as_mut().project();
+        let more = this.more.get_or_insert_default();
+        if more.sending.is_some() || more.retry.is_some() {
             // Another is on its way already.
             return;
         }
-        let planned =
-            this.plan.wait_after_failure(advice.pushback, this.retry.seeds(), Instant::now);
+        let policy = this.retry.policy();
+        let retry = this.retry.retry();
+        let waits =
+            more.waits.get_or_insert_with(|| policy.backoff().waits(retry.seeds().next_seed()));
+        let planned = this.plan.wait_after_failure(policy, advice.pushback, waits, Instant::now);
         let wait = match planned {
             Ok(wait) => wait,
             Err(reason) => return self.stop(reason),
         };
-        let Some(share) = this.retry.budget().try_acquire() else {
-            this.retry.tell(RetryEvent::BudgetExhausted { kind: AttemptKind::Retry });
-            *this.next = None;
-            return this.timer.set(None);
+        let Some(share) = retry.budget().try_acquire() else {
+            retry.tell(RetryEvent::BudgetExhausted { kind: AttemptKind::Retry });
+            return self.stop(None);
         };
         let at = match wait {
             Wait::AtOnce => None,
             Wait::For(wait) => {
                 let number = this.plan.next_number();
-                this.retry.tell(RetryEvent::RetryScheduled { number, wait });
+                retry.tell(RetryEvent::RetryScheduled { number, wait });
                 // A wait beyond all time is one that a policy cannot have.
                 Instant::now().checked_add(wait)
             }
@@ -326,34 +330,43 @@ where
     ) {
         let mut this = self.project();
         this.timer.set(None);
-        *this.next = None;
-        if this.plan.policy().enforcement() == Enforcement::Shadow {
+        *this.backup_at = None;
+        if this.retry.policy().enforcement() == Enforcement::Shadow {
             // Nobody waits for what is not sent, and its share goes back.
             let number = this.plan.count(kind);
-            return this.retry.tell(RetryEvent::AttemptSent { number, kind, shadow: true });
+            this.retry.retry().tell(RetryEvent::AttemptSent { number, kind, shadow: true });
+        } else {
+            let planned = PlannedRetry { at, kind, share };
+            this.more.get_or_insert_default().retry = Some(planned);
         }
-        *this.next = Some(Next { at, kind, share });
     }
 
     /// No further attempt comes; those on their way go on.
     fn stop(self: Pin<&mut Self>, reason: Option<StopReason>) {
         let mut this = self.project();
-        *this.next = None;
+        *this.backup_at = None;
         this.timer.set(None);
-        if let Some(reason) = reason {
+        let Some(reason) = reason else { return };
+        if let Some(more) = this.more {
             // One that waits for the inner service to be ready is not sent any more.
-            *this.sending = None;
-            this.plan.stop(reason);
-            this.retry.tell(RetryEvent::Stopped { reason });
+            more.sending = None;
+            more.retry = None;
         }
+        this.plan.stop(reason);
+        this.retry.retry().tell(RetryEvent::Stopped { reason });
     }
 
-    /// Ready when the next attempt is due.
+    /// Ready when the next attempt is due; pending for good if none is to come.
     fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let Some(Next { at: Some(at), .. }) = this.next else { return Poll::Ready(()) };
+        let planned = this.more.as_ref().and_then(|more| more.retry.as_ref());
+        let at = match (planned.map(|planned| planned.at), *this.backup_at) {
+            (Some(None), _) => return Poll::Ready(()),
+            (Some(Some(at)), _) | (None, Some(at)) => at,
+            (None, None) => return Poll::Pending,
+        };
         if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(*at)));
+            this.timer.set(Some(sleep_until(at)));
         }
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             ready!(timer.poll(cx));
@@ -365,82 +378,92 @@ where
     /// The next attempt is due: takes its share and its request.
     fn begin_sending(self: Pin<&mut Self>) {
         let this = self.project();
-        let Some(Next { kind, share, .. }) = this.next.take() else { return };
-        let share = match kind {
-            AttemptKind::Backup => {
-                let share = this.retry.budget().try_acquire();
-                if share.is_none() {
-                    return this.retry.tell(RetryEvent::BudgetExhausted { kind });
-                }
-                share
-            }
-            _ => share,
+        let retry = this.retry.retry();
+        let more = this.more.get_or_insert_default();
+        let (kind, share) = if let Some(planned) = more.retry.take() {
+            (planned.kind, planned.share)
+        } else {
+            let kind = AttemptKind::Backup;
+            *this.backup_at = None;
+            let Some(share) = retry.budget().try_acquire() else {
+                return retry.tell(RetryEvent::BudgetExhausted { kind });
+            };
+            (kind, Some(share))
         };
-        if this.plan.policy().enforcement() == Enforcement::Shadow {
+        if this.retry.policy().enforcement() == Enforcement::Shadow {
             // The share goes back: what is not sent costs nothing.
             let number = this.plan.count(kind);
-            return this.retry.tell(RetryEvent::AttemptSent { number, kind, shadow: true });
+            return retry.tell(RetryEvent::AttemptSent { number, kind, shadow: true });
         }
-        let is_last = this.plan.next_is_last(kind);
+        let is_last = this.plan.next_is_last(kind, this.retry.policy());
         let Parts { kept, replay, .. } = this.parts;
         if let Some(request) = replay.again(kept, is_last) {
-            *this.sending = Some(Sending { request, kind, share });
+            more.sending = Some(Sending { request, kind, share });
         } else {
             this.plan.stop(StopReason::ReplayImpossible);
-            this.retry.tell(RetryEvent::ReplayImpossible);
+            retry.tell(RetryEvent::ReplayImpossible);
         }
     }
 
     /// Ready when the further attempt is on its way, or has failed to be.
     fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.as_mut().project();
+        let more = this.more.get_or_insert_default();
         let Some(service) = this.parts.service.as_mut() else {
-            *this.sending = None;
+            more.sending = None;
             return Poll::Ready(());
         };
         let readiness = ready!(service.poll_ready(cx));
-        let Some(Sending { mut request, kind, share }) = this.sending.take() else {
+        let Some(Sending { mut request, kind, share }) = more.sending.take() else {
             return Poll::Ready(());
         };
+        let retry = this.retry.retry();
         if let Err(error) = readiness {
-            let protocol = &this.parts.protocol;
-            let sent = protocol.advice(Err(&error)).sent;
+            let sent = this.parts.protocol.advice(Err(&error)).sent;
             // The inner service is broken for good, as tower has it.
             this.parts.service = None;
             this.plan.stop(StopReason::NotReady);
-            this.retry.tell(RetryEvent::Stopped { reason: StopReason::NotReady });
+            retry.tell(RetryEvent::Stopped { reason: StopReason::NotReady });
             self.keep_failure(sent, Err(error));
             return Poll::Ready(());
         }
         let previous = this.plan.previous();
         let number = this.plan.count(kind);
-        this.context.number = number;
-        this.parts.protocol.begin_attempt(&mut request, this.context, previous);
+        begin_attempt(&this.parts.protocol, &mut request, number, previous);
         if let Some(share) = share {
             share.send();
         }
-        let sent_at = this.plan.needs_start().then(Instant::now);
+        let now = needs_start(this.retry.policy()).then(Instant::now);
         let response = service.call(request);
-        this.retry.tell(RetryEvent::AttemptSent { number, kind, shadow: false });
-        let attempt = Attempt::new(number, kind, sent_at, response);
+        retry.tell(RetryEvent::AttemptSent { number, kind, shadow: false });
+        let attempt = Attempt::new(number, kind, now, response);
         if this.attempt.is_none() {
             this.attempt.set(Some(attempt));
         } else {
-            // Boxed: see `beside`.
-            this.beside.push(Box::pin(attempt));
-        }
-        if let Some(now) = sent_at {
-            let retry = &*this.retry;
-            let is_possible = this.parts.kept.is_some();
-            let delay = |quantile: &_| retry.latencies().delay(quantile, now);
-            let at = if is_possible { this.plan.backup_at(now, delay) } else { None };
-            *this.next = at.map(|at| Next::backup(at, now));
+            // Boxed: see `more`.
+            more.beside.push(Box::pin(attempt));
         }
         if this.parts.kept.is_none() {
             this.parts.service = None;
+        } else if let Some(now) = now {
+            *this.backup_at = next_backup(this.retry, this.plan, now);
         }
         Poll::Ready(())
     }
+}
+
+/// Says in a further attempt's request which one it is. The context came with the kept request.
+fn begin_attempt<P, Request, Response, Error>(
+    protocol: &P,
+    request: &mut Request,
+    number: u32,
+    previous: u32,
+) where
+    P: Protocol<Request, Response, Error> + CarryContext<Request>,
+{
+    let mut context = protocol.context(request).cloned().unwrap_or_default();
+    context.number = number;
+    protocol.begin_attempt(request, &context, previous);
 }
 
 /// What is known of an attempt when it ends.
@@ -458,14 +481,14 @@ impl Ended {
 }
 
 /// Feeds the live quantile, where the policy waits by one.
-fn learn_latency<O>(retry: &Retry<O>, plan: &Plan, sent_at: Option<Instant>, end: LatencyOf) {
-    let Some(BackupDelay::Quantile(_)) = plan.policy().backup_delay() else { return };
+fn learn_latency<O>(retry: &CurrentRetry<O>, sent_at: Option<Instant>, end: LatencyOf) {
+    let Some(BackupDelay::Quantile(_)) = retry.policy().backup_delay() else { return };
     let Some(sent_at) = sent_at else { return };
     let now = Instant::now();
     let latency = now.saturating_duration_since(sent_at);
     match end {
-        LatencyOf::Whole => retry.latencies().record(latency, now),
-        LatencyOf::Cut => retry.latencies().record_cut(latency, now),
+        LatencyOf::Whole => retry.retry().latencies().record(latency, now),
+        LatencyOf::Cut => retry.retry().latencies().record_cut(latency, now),
     }
 }
 
@@ -477,6 +500,7 @@ enum LatencyOf {
     Cut,
 }
 
+/// What is still on its way is cut short.
 #[pinned_drop]
 impl<S, R, P, C, O, Request> PinnedDrop for Race<S, R, P, C, O, Request>
 where
@@ -486,10 +510,11 @@ where
 {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        let first = this.attempt.as_ref().as_pin_ref().map(|attempt| attempt.sent_at);
-        let beside = this.beside.iter().map(|attempt| attempt.sent_at);
-        for sent_at in first.into_iter().chain(beside) {
-            learn_latency(this.retry, this.plan, sent_at, LatencyOf::Cut);
+        if let Some(attempt) = this.attempt.as_ref().as_pin_ref() {
+            learn_latency(this.retry, attempt.sent_at, LatencyOf::Cut);
+        }
+        for attempt in this.more.iter().flat_map(|more| &more.beside) {
+            learn_latency(this.retry, attempt.sent_at, LatencyOf::Cut);
         }
     }
 }

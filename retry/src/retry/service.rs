@@ -9,7 +9,7 @@ use outrigger_core::{
 use tower_service::Service;
 
 use super::{
-    AttemptKind, ChooseRetry, Retry, RetryEvent, RetryFuture, RetryPolicy,
+    AttemptKind, ChooseRetry, CurrentRetry, RetryEvent, RetryFuture, RetryPolicy,
     attempt::Attempt,
     engine::Plan,
     future::State,
@@ -51,7 +51,10 @@ where
     S::Error: From<Rejection>,
     H: ChooseRetry<Request>,
     R: CloneRequest<Request> + Clone,
-    P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<Request> + Clone,
+    P: Protocol<R::Sent, S::Response, S::Error>
+        + CarryContext<Request>
+        + CarryContext<R::Sent>
+        + Clone,
     C: Classify<P::Answer, S::Error> + Clone,
 {
     type Response = P::Answer;
@@ -65,7 +68,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let state = match self.retries.choose(&request) {
             None => self.once(request),
-            Some((retry, policy)) => State::Race(self.race(request, retry, policy)),
+            Some(retry) => State::Race(self.race(request, retry)),
         };
         RetryFuture { state }
     }
@@ -85,35 +88,39 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
 
     fn race<O, Request>(
         &mut self,
-        request: Request,
-        retry: Retry<O>,
-        policy: RetryPolicy,
+        mut request: Request,
+        retry: CurrentRetry<O>,
     ) -> Race<S, R, P, C, O, Request>
     where
         S: Service<R::Sent> + Clone,
         R: CloneRequest<Request> + Clone,
-        P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<Request> + Clone,
+        P: Protocol<R::Sent, S::Response, S::Error>
+            + CarryContext<Request>
+            + CarryContext<R::Sent>
+            + Clone,
         C: Clone,
         O: Observe<RetryEvent>,
     {
-        retry.budget().record_call();
-        let mut context = self.context_of(&request);
-        let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
-        let may_repeat = plan.may_repeat() && policy.enforcement() == Enforcement::Enforced;
-        let (mut sent, kept) =
-            if may_repeat { self.replay.keep(request) } else { (self.replay.once(request), None) };
-        if may_repeat && Protocol::carries(&self.protocol) {
-            context.tried.get_or_insert_with(Tried::new);
+        retry.retry().budget().record_call();
+        let policy = retry.policy();
+        let is_enforced = policy.enforcement() == Enforcement::Enforced;
+        let (plan, context) = self.plan_of(&mut request, policy, is_enforced);
+        let (mut sent, kept) = if is_enforced && plan.may_repeat(policy) {
+            self.replay.keep(request)
+        } else {
+            (self.replay.once(request), None)
+        };
+        if context.caller_is_retry {
             self.protocol.begin_attempt(&mut sent, &context, 0);
         }
         // The value that was polled ready is the one that is called; further attempts poll again.
-        let (service, response) = if kept.is_some() {
+        let mut service = None;
+        let response = if kept.is_some() {
             let clone = self.inner.clone();
-            let mut ready = mem::replace(&mut self.inner, clone);
-            let response = ready.call(sent);
-            (Some(ready), response)
+            let ready = service.insert(mem::replace(&mut self.inner, clone));
+            ready.call(sent)
         } else {
-            (None, self.inner.call(sent))
+            self.inner.call(sent)
         };
         let parts = Parts {
             service,
@@ -122,21 +129,42 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
             protocol: self.protocol.clone(),
             classifier: self.classifier.clone(),
         };
-        Race::begin(retry, plan, parts, context, response)
+        Race::begin(retry, plan, parts, response)
     }
 
-    /// The context that the request came with, or else what the call being served says.
-    fn context_of<Request>(&self, request: &Request) -> AttemptContext
+    /// What the call may do, by the context that the request came with, or else by what the call
+    /// that is being served says. All attempts then carry that context, each with its number.
+    fn plan_of<Request>(
+        &self,
+        request: &mut Request,
+        policy: &RetryPolicy,
+        is_enforced: bool,
+    ) -> (Plan, AttemptContext)
     where
         P: CarryContext<Request>,
     {
-        if let Some(context) = self.protocol.context(request) {
-            return context.clone();
+        let found = self.protocol.context(request);
+        let is_new = found.is_none();
+        let mut context = found.cloned().unwrap_or_else(of_chain);
+        let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
+        if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
+            let shares = plan.may_repeat(policy) && context.tried.is_none();
+            if shares {
+                context.tried = Some(Tried::new());
+            }
+            if shares || is_new && (context.caller_is_retry || context.deadline.is_some()) {
+                self.protocol.set_context(request, context.clone());
+            }
         }
-        let chain = Chain::current();
-        let mut context = AttemptContext::default();
-        context.caller_is_retry = chain.is_retry();
-        context.deadline = chain.deadline();
-        context
+        (plan, context)
     }
+}
+
+/// The context of a call that nobody wrote one for.
+fn of_chain() -> AttemptContext {
+    let chain = Chain::current();
+    let mut context = AttemptContext::default();
+    context.caller_is_retry = chain.is_retry();
+    context.deadline = chain.deadline();
+    context
 }
