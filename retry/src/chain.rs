@@ -7,6 +7,12 @@ use std::{
 use pin_project::pin_project;
 use tokio::time::Instant;
 
+#[cfg(feature = "http")]
+mod layer;
+
+#[cfg(feature = "http")]
+pub use self::layer::{ChainLayer, ChainService};
+
 /// What the call that is being served says to the calls that it makes: whether it is itself a
 /// retry, and when it must be over.
 ///

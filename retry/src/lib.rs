@@ -144,6 +144,8 @@
 mod backoff;
 mod budget;
 mod chain;
+#[cfg(feature = "http")]
+mod peek;
 mod pushback;
 mod quantile;
 mod replay;
@@ -174,3 +176,10 @@ pub use timeout::{
 
 #[cfg(feature = "http")]
 pub use timeout::GrpcDeadline;
+#[cfg(feature = "http")]
+pub use {
+    chain::{ChainLayer, ChainService},
+    peek::{Peek, PeekedBody},
+    replay::{BodyLost, KeptRequest, Replay, ReplayBody},
+    retry::{Grpc, Http},
+};

@@ -1,3 +1,14 @@
+#[cfg(feature = "http")]
+mod body;
+#[cfg(feature = "http")]
+mod http;
+
+#[cfg(feature = "http")]
+pub use self::{
+    body::{BodyLost, ReplayBody},
+    http::{KeptRequest, Replay},
+};
+
 /// How a request is sent more than once.
 ///
 /// [`ByClone`], the default, takes any `Clone` request. With the feature `http`, `Replay` keeps the

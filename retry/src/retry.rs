@@ -22,3 +22,8 @@ pub use self::{
     protocol::{Advice, Plain, Protocol},
     service::RetryService,
 };
+
+#[cfg(feature = "http")]
+pub use self::protocol::{Grpc, Http};
+#[cfg(feature = "http")]
+pub(crate) use self::protocol::{PREVIOUS_ATTEMPTS, RETRY_MARK};

@@ -168,6 +168,27 @@ impl<H, R, P, C> RetryLayer<H, R, P, C> {
     }
 }
 
+#[cfg(feature = "http")]
+impl<H, R, P, C> RetryLayer<H, R, P, C> {
+    /// HTTP: bodies are kept for a further attempt, answers judged by their status, retries marked
+    /// in headers, `Retry-After` heeded.
+    #[must_use]
+    pub fn http(self) -> RetryLayer<H, crate::Replay, super::Http, outrigger_core::HttpStatus> {
+        self.replay(crate::Replay::default())
+            .protocol(super::Http)
+            .classify(outrigger_core::HttpStatus)
+    }
+
+    /// gRPC: as [`http`](Self::http), judged by `grpc-status`, with gRPC's pushback and count of
+    /// attempts.
+    #[must_use]
+    pub fn grpc(self) -> RetryLayer<H, crate::Replay, super::Grpc, outrigger_core::GrpcStatus> {
+        self.replay(crate::Replay::default())
+            .protocol(super::Grpc)
+            .classify(outrigger_core::GrpcStatus)
+    }
+}
+
 impl<S, H, R, P, C> Layer<S> for RetryLayer<H, R, P, C>
 where
     H: Clone,

@@ -6,6 +6,14 @@ use outrigger_core::{AttemptContext, CarryContext, Classify, NoContext, Outcome,
 
 use crate::{Pushback, Sent};
 
+#[cfg(feature = "http")]
+mod http;
+
+#[cfg(feature = "http")]
+pub use self::http::{Grpc, Http};
+#[cfg(feature = "http")]
+pub(crate) use self::http::{PREVIOUS_ATTEMPTS, RETRY_MARK};
+
 /// Reads and writes what a protocol knows of retries, beside the context that it carries
 /// ([`CarryContext`]).
 ///

@@ -1,0 +1,209 @@
+use std::collections::VecDeque;
+
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use tokio_test::{assert_pending, assert_ready, task::spawn};
+
+use super::*;
+use crate::{CloneRequest, Replay};
+
+/// A body that gives what a test puts into it.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<(VecDeque<Gives>, Option<Waker>)>>);
+
+type Gives = Option<Result<Frame<Bytes>, &'static str>>;
+
+impl Script {
+    fn give(&self, gives: impl IntoIterator<Item = Gives>) {
+        let mut script = self.0.lock().expect("not poisoned");
+        script.0.extend(gives);
+        let waker = script.1.take();
+        drop(script);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Body for Script {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gives> {
+        let mut script = self.0.lock().expect("not poisoned");
+        if let Some(gives) = script.0.pop_front() {
+            return Poll::Ready(gives);
+        }
+        script.1 = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a body gives it")]
+fn data(text: &'static str) -> Gives {
+    Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a body gives it")]
+fn trailers() -> Gives {
+    Some(Ok(Frame::trailers(HeaderMap::new())))
+}
+
+type Sent = Request<ReplayBody<Script>>;
+
+fn keep(most: usize) -> (Script, Sent, Option<super::super::KeptRequest<Script>>) {
+    let script = Script::default();
+    let (first, kept) = Replay::up_to(most).keep(Request::put("/a").body(script.clone()).unwrap());
+    (script, first, kept)
+}
+
+fn again(kept: &mut Option<super::super::KeptRequest<Script>>, is_last: bool) -> Option<Sent> {
+    Replay::default().again(kept, is_last)
+}
+
+fn collect(request: Sent) -> Result<(String, bool), String> {
+    let collected = assert_ready!(spawn(request.into_body().collect()).poll());
+    let collected = collected.map_err(|error| error.to_string())?;
+    let has_trailers = collected.trailers().is_some();
+    Ok((String::from_utf8(collected.to_bytes().to_vec()).expect("text"), has_trailers))
+}
+
+#[test]
+fn three_attempts_send_the_same_bytes_and_trailers() {
+    let (script, first, mut kept) = keep(100);
+    script.give([data("one "), data("two "), data("three"), trailers(), None]);
+    let all = Ok(("one two three".to_owned(), true));
+    assert_eq!(collect(first), all);
+    assert_eq!(collect(again(&mut kept, false).expect("kept")), all);
+    let last = again(&mut kept, true).expect("kept");
+    assert!(kept.is_none(), "nothing is kept for the last");
+    assert_eq!(last.uri(), "/a");
+    assert_eq!(collect(last), all);
+}
+
+#[test]
+fn the_first_attempt_streams() {
+    let (script, first, _kept) = keep(100);
+    let mut body = first.into_body();
+    let mut frame = spawn(body.frame());
+    assert_pending!(frame.poll());
+    script.give([data("one")]);
+    assert!(frame.is_woken());
+    assert_ready!(frame.poll()).expect("a frame").expect("no error");
+}
+
+#[test]
+fn an_attempt_goes_on_where_a_dropped_one_stopped() {
+    let (script, first, mut kept) = keep(100);
+    script.give([data("one ")]);
+    let mut body = first.into_body();
+    assert_ready!(spawn(body.frame()).poll()).expect("a frame").expect("no error");
+    assert_pending!(spawn(body.frame()).poll());
+    let second = again(&mut kept, false).expect("kept");
+    drop(body);
+    script.give([data("two"), None]);
+    assert_eq!(collect(second), Ok(("one two".to_owned(), false)));
+}
+
+#[test]
+fn two_attempts_at_a_time_both_get_all_and_both_are_woken() {
+    let (script, first, mut kept) = keep(100);
+    let second = again(&mut kept, false).expect("kept");
+    let (mut first, mut second) =
+        (spawn(first.into_body().collect()), spawn(second.into_body().collect()));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    script.give([data("one "), data("two"), None]);
+    assert!(second.is_woken(), "it was the last to ask");
+    assert_eq!(assert_ready!(second.poll()).expect("whole").to_bytes(), "one two");
+    assert!(first.is_woken());
+    assert_eq!(assert_ready!(first.poll()).expect("whole").to_bytes(), "one two");
+}
+
+#[test]
+fn a_dropped_attempt_hands_its_wake_up_on() {
+    let (script, first, mut kept) = keep(100);
+    let second = again(&mut kept, false).expect("kept");
+    let mut first = spawn(first.into_body().collect());
+    assert_pending!(first.poll());
+    let mut second = spawn(second.into_body().collect());
+    assert_pending!(second.poll());
+    drop(second);
+    assert!(first.is_woken(), "it must ask again, since the other had asked last");
+    assert_pending!(first.poll());
+    script.give([data("one"), None]);
+    assert!(first.is_woken());
+    assert_eq!(assert_ready!(first.poll()).expect("whole").to_bytes(), "one");
+}
+
+#[test]
+fn beyond_the_bound_the_attempt_goes_on_and_no_other_can_be_made() {
+    let (script, first, mut kept) = keep(6);
+    script.give([data("123"), data("456"), data("7"), data("89"), None]);
+    assert_eq!(collect(first), Ok(("123456789".to_owned(), false)));
+    assert!(again(&mut kept, false).is_none());
+    assert!(kept.is_none(), "nothing is kept any more");
+}
+
+#[test]
+fn beyond_the_bound_the_slower_of_two_attempts_fails_and_says_why() {
+    let (script, first, mut kept) = keep(6);
+    let second = again(&mut kept, false).expect("kept");
+    script.give([data("123"), data("456"), data("7"), None]);
+    assert_eq!(collect(second), Ok(("1234567".to_owned(), false)));
+    assert_eq!(collect(first), Err(BodyLost.to_string()));
+}
+
+#[test]
+fn a_body_known_to_be_too_long_is_not_kept() {
+    let body = http_body_util::Full::new(Bytes::from_static(b"too long"));
+    let (_, kept) = Replay::up_to(7).keep(Request::new(body));
+    assert!(kept.is_none());
+}
+
+#[test]
+fn a_request_without_a_body_needs_no_buffer() {
+    let request = Request::new(Empty::<Bytes>::new());
+    let (first, mut kept) = Replay::up_to(0).keep(request);
+    let second = Replay::up_to(0).again(&mut kept, true).expect("kept");
+    assert!(first.body().is_end_stream() && second.body().is_end_stream());
+    assert_eq!(second.body().size_hint().exact(), Some(0));
+}
+
+#[test]
+fn a_body_that_fails_fails_for_all_attempts() {
+    let (script, first, mut kept) = keep(100);
+    script.give([data("one"), Some(Err("disk"))]);
+    let second = again(&mut kept, false).expect("kept");
+    assert_eq!(collect(first), Err("disk".to_owned()));
+    assert_eq!(collect(second), Err(BodyLost.to_string()));
+    assert!(again(&mut kept, false).is_none());
+}
+
+#[test]
+fn the_size_that_is_known_is_kept() {
+    let body = http_body_util::Full::new(Bytes::from_static(b"12345"));
+    let (mut first, mut kept) = Replay::default().keep(Request::new(body));
+    assert_eq!(first.body().size_hint().exact(), Some(5));
+    assert_ready!(spawn(first.body_mut().frame()).poll()).expect("a frame").expect("no error");
+    assert!(first.body().is_end_stream());
+    let second = Replay::default().again(&mut kept, true).expect("kept");
+    assert_eq!(second.body().size_hint().exact(), Some(5));
+    assert!(!second.body().is_end_stream());
+}
+
+#[test]
+fn a_body_that_panics_leaves_no_other_attempt_waiting() {
+    struct Panics;
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = &'static str;
+        fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Gives> {
+            panic!("a body's own fault")
+        }
+    }
+    let (mut first, mut kept) = Replay::default().keep(Request::new(Panics));
+    let mut second = Replay::default().again(&mut kept, false).expect("kept");
+    let polled = std::panic::AssertUnwindSafe(|| spawn(first.body_mut().frame()).poll().is_ready());
+    std::panic::catch_unwind(polled).unwrap_err();
+    let frame = assert_ready!(spawn(second.body_mut().frame()).poll()).expect("an error");
+    assert!(frame.unwrap_err().is::<BodyLost>());
+}
