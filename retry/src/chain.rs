@@ -11,7 +11,7 @@ use tokio::time::Instant;
 mod layer;
 
 #[cfg(feature = "http")]
-pub use self::layer::{ChainLayer, ChainService};
+pub use self::layer::{ChainFuture, ChainLayer, ChainService};
 
 /// What the call that is being served says to the calls that it makes: whether it is itself a
 /// retry, and when it must be over.
@@ -35,13 +35,17 @@ pub use self::layer::{ChainLayer, ChainService};
 pub struct Chain {
     is_retry: bool,
     deadline: Option<Instant>,
+    /// Whether a call that was made meanwhile has failed beyond what its retries could do.
+    has_given_up: bool,
 }
 
 std::thread_local! {
-    static CURRENT: Cell<Chain> = const { Cell::new(Chain { is_retry: false, deadline: None }) };
+    static CURRENT: Cell<Chain> = const { Cell::new(Chain::NONE) };
 }
 
 impl Chain {
+    const NONE: Self = Self { is_retry: false, deadline: None, has_given_up: false };
+
     /// What the call that this thread serves just now says; nothing outside of one.
     #[must_use]
     pub fn current() -> Self {
@@ -79,6 +83,14 @@ impl Chain {
         ChainScope { chain: self, future }
     }
 
+    /// A call that was made while this is current has failed, and its retries have given up: whoever
+    /// is further up would only repeat them.
+    pub(crate) fn give_up() {
+        let _ = CURRENT.try_with(|current| {
+            current.set(Self { has_given_up: true, ..current.get() });
+        });
+    }
+
     fn enter(self) -> Entered {
         Entered { before: CURRENT.try_with(|current| current.replace(self)).unwrap_or_default() }
     }
@@ -104,12 +116,21 @@ pub struct ChainScope<F> {
     future: F,
 }
 
+impl<F> ChainScope<F> {
+    #[cfg(feature = "http")]
+    const fn has_given_up(&self) -> bool {
+        self.chain.has_given_up
+    }
+}
+
 impl<F: Future> Future for ChainScope<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _entered = this.chain.enter();
-        this.future.poll(cx)
+        let polled = this.future.poll(cx);
+        this.chain.has_given_up = Chain::current().has_given_up;
+        polled
     }
 }

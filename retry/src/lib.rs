@@ -135,8 +135,9 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `http` | `grpc-timeout` honoured and passed on, the context in a request's extensions |
-//! | `tonic` | `http`, and refusals as `tonic::Status` |
+//! | `http` | `.http()` and `.grpc()`: bodies kept for a retry, deadlines, pushback, marks of retries; [`ChainLayer`] |
+//! | `hyper` | `http`, and what the errors of hyper and of HTTP/2 say about whether a call was sent |
+//! | `tonic` | `hyper`, and refusals as `tonic::Status` |
 //! | `serde` | policies from files |
 
 #![forbid(unsafe_code)]
@@ -178,7 +179,7 @@ pub use timeout::{
 pub use timeout::GrpcDeadline;
 #[cfg(feature = "http")]
 pub use {
-    chain::{ChainLayer, ChainService},
+    chain::{ChainFuture, ChainLayer, ChainService},
     peek::{Peek, PeekedBody},
     replay::{BodyLost, KeptRequest, Replay, ReplayBody},
     retry::{Grpc, Http},

@@ -16,7 +16,7 @@ use super::{
     engine::{Plan, Verdict, Wait, needs_start},
     protocol::{Advice, Protocol},
 };
-use crate::{CloneRequest, RetryShare, Sent, Waits};
+use crate::{Chain, CloneRequest, RetryShare, Sent, Waits};
 
 type AttemptOf<S, R, P, Request> = Attempt<
     <S as Service<<R as CloneRequest<Request>>::Sent>>::Future,
@@ -184,6 +184,9 @@ where
     }
 
     fn take_failure(self: Pin<&mut Self>) -> OutputOf<S, R, P, Request> {
+        if self.retry.policy().retries() > 0 {
+            Chain::give_up();
+        }
         let failure = self.project().more.as_mut().and_then(|more| more.failure.take());
         failure.expect("a call without attempts has failed").1
     }
