@@ -27,7 +27,7 @@ use self::{
 ///
 /// Make one for each callee and let all its layers share it; clones are handles to the same
 /// budget. Within any window there are at most as many further attempts as the ratio gives for the
-/// calls of that window, or as the reserve, whichever is more: exactly, however many threads.
+/// calls of that window, plus the reserve: exactly, however many threads.
 ///
 /// ```
 /// use outrigger_retry::{RetryBudget, RetryBudgetPolicy};

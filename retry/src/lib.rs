@@ -29,7 +29,6 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), BoxError> {
-//! let mut attempts = 0;
 //! let policy = RetryPolicy::backup(Duration::from_millis(10)).idempotent(true).build()?;
 //! let mut stock = ServiceBuilder::new().layer(RetryLayer::new(policy)).service_fn(|item: u32| {
 //!     static ATTEMPTS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -44,9 +43,7 @@
 //!     let begin = Instant::now();
 //!     assert_eq!(stock.ready().await?.call(item).await?, item);
 //!     assert!(begin.elapsed() <= Duration::from_millis(15));
-//!     attempts += 1;
 //! }
-//! # assert_eq!(attempts, 200);
 //! # Ok(())
 //! # }
 //! ```
@@ -69,6 +66,35 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What it does to a fleet
+//!
+//! Simulated with these layers (`cargo test -p outrigger-retry --release --test simulation --
+//! --nocapture`). A service of which 99 % of the answers take at most 13 ms and the slowest 60, the
+//! published figure of Kitex's backup requests:
+//!
+//! | backup after | p50 ms | p99 | p99.9 | p99.99 | max | extra calls |
+//! | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+//! | none | 8.0 | 13.0 | 54.0 | 60.0 | 60.0 | 0.00 % |
+//! | fixed 13 ms | 8.0 | 13.0 | 25.0 | 26.0 | 53.0 | 0.93 % |
+//! | live p99 | 8.0 | 13.0 | 27.0 | 34.0 | 55.0 | 0.88 % |
+//!
+//! A fleet whose backends all slow down by 1.8 for a while, with a budget of 5 % in each second:
+//!
+//! | during the slowdown | p99 ms | most extra attempts in a second |
+//! | --- | ---: | ---: |
+//! | none | 540 | 0.0 % |
+//! | live p95, budget 5 % | 63 | 5.0 % |
+//!
+//! A hundred clients with three retries, whose attempts fail by chance:
+//!
+//! | attempts that fail | plain retries: calls failed, load | 10 % budget: calls failed, load |
+//! | ---: | ---: | ---: |
+//! | 1 % | 0.00 %, 1.010 | 0.00 %, 1.010 |
+//! | 5 % | 0.00 %, 1.054 | 0.06 %, 1.053 |
+//! | 10 % | 0.02 %, 1.111 | 1.93 %, 1.089 |
+//! | 30 % | 0.87 %, 1.421 | 22.74 %, 1.106 |
+//! | 100 % | 100.00 %, 4.000 | 100.00 %, 1.110 |
 //!
 //! # What is sent again
 //!
@@ -135,7 +161,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `http` | `.http()` and `.grpc()`: bodies kept for a retry, deadlines, pushback, marks of retries; [`ChainLayer`] |
+//! | `http` | `.http()` and `.grpc()`: bodies kept for a retry, deadlines, pushback, marks of retries; `ChainLayer` for servers |
 //! | `hyper` | `http`, and what the errors of hyper and of HTTP/2 say about whether a call was sent |
 //! | `tonic` | `hyper`, and refusals as `tonic::Status` |
 //! | `serde` | policies from files |

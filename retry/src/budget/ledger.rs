@@ -49,8 +49,8 @@ impl Ledger {
     /// Holds a share for one more attempt, if there is one.
     pub(super) fn try_hold(&mut self, rule: &Ratio) -> bool {
         let wanted = self.total.attempts + self.held + 1;
-        let is_share = wanted.saturating_mul(PPM) <= self.total.calls.saturating_mul(rule.ppm);
-        let is_free = is_share || wanted <= rule.reserve;
+        let share = self.total.calls.saturating_mul(rule.ppm);
+        let is_free = wanted.saturating_mul(PPM) <= share.saturating_add(rule.reserve * PPM);
         self.held += u64::from(is_free);
         is_free
     }
