@@ -52,9 +52,10 @@ use self::{
 ///
 /// # What it costs
 ///
-/// A call adds one to a counter of its thread, and reads the clock once in 32 times. Asking for an
-/// attempt takes a lock for a few instructions. A call may count as up to 31 calls of its thread
-/// younger than it is; each counts once.
+/// A call adds one to a counter of its thread. Where there are many calls, the clock is read for one
+/// of 32, and a call may count as some hundredths of the window younger than it is; where there are
+/// few, it is read for each. Each call counts once. Asking for an attempt takes a lock for a few
+/// instructions.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     shared: Arc<Shared>,

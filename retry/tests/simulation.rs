@@ -96,7 +96,7 @@ struct Tail {
     extra: f64,
 }
 
-fn tail(policy: Option<RetryPolicy>, calls: usize) -> Tail {
+fn tail(policy: RetryPolicy, calls: usize) -> Tail {
     simulate(async move {
         let attempts = Rc::new(Cell::new(0_usize));
         let rng = Rc::new(RefCell::new(Rng::with_seed(13)));
@@ -109,7 +109,6 @@ fn tail(policy: Option<RetryPolicy>, calls: usize) -> Tail {
                 Ok::<_, BoxError>(())
             }
         });
-        let policy = policy.unwrap_or(RetryPolicy::off());
         let service = RetryLayer::new(policy).layer(server);
         let latencies = load(service, 1_000.0, calls, 7).await;
         #[expect(clippy::cast_precision_loss, reason = "some 100 000 calls")]
@@ -118,15 +117,15 @@ fn tail(policy: Option<RetryPolicy>, calls: usize) -> Tail {
     })
 }
 
-fn backup(delay: impl Into<outrigger_retry::BackupDelay>) -> Option<RetryPolicy> {
-    Some(RetryPolicy::backup(delay).idempotent(true).build().unwrap())
+fn backup(delay: impl Into<outrigger_retry::BackupDelay>) -> RetryPolicy {
+    RetryPolicy::backup(delay).idempotent(true).build().unwrap()
 }
 
 #[test]
 fn a_backup_request_cuts_the_tail_for_one_call_in_a_hundred() {
     let calls = 100_000;
     let rows = [
-        ("none", tail(None, calls)),
+        ("none", tail(RetryPolicy::off(), calls)),
         ("fixed", tail(backup(13 * MS), calls)),
         ("quantile", tail(backup(QuantileDelay::of(0.99)), calls)),
     ];
@@ -223,6 +222,7 @@ struct Slowdown {
     most_extra: f64,
 }
 
+#[expect(clippy::too_many_lines, reason = "one workload, told from begin to end")]
 fn slowdown(policy: RetryPolicy, ratio: f64) -> Slowdown {
     const BACKENDS: usize = 10;
     const WORKERS: usize = 8;

@@ -12,6 +12,8 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 #[derive(Debug)]
 pub(super) struct Engine {
     stripes: Box<[Stripe]>,
+    /// A stripe is collected when this many calls came through it.
+    batch: AtomicU64,
     ledger: Mutex<Ledger>,
     /// Of the throttle, in thousandths.
     tokens: AtomicU64,
@@ -25,9 +27,9 @@ struct Stripe {
     calls: AtomicU64,
 }
 
-/// A stripe is collected when this many calls came through it, so that the clock is read for few
-/// calls only, and no call is younger in the ledger than this many of its like.
-pub(super) const COLLECT_EVERY: u64 = 32;
+/// The most calls that a stripe gathers. With many calls a second the clock is read for few of them;
+/// with few calls, for each.
+const MOST_IN_BATCH: u64 = 32;
 
 impl Engine {
     /// `stripes` is a power of two, so that choosing one needs no division.
@@ -36,6 +38,7 @@ impl Engine {
         let stripe = |_| Stripe { calls: AtomicU64::new(0) };
         Self {
             stripes: (0..stripes).map(stripe).collect(),
+            batch: AtomicU64::new(1),
             ledger: Mutex::new(Ledger::new(now)),
             tokens: AtomicU64::new(u64::MAX),
         }
@@ -46,7 +49,8 @@ impl Engine {
         let Some(stripe) = self.stripes.get(thread & (self.stripes.len() - 1)) else {
             return false;
         };
-        stripe.calls.fetch_add(1, Ordering::Relaxed) + 1 >= COLLECT_EVERY
+        let calls = stripe.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        calls >= self.batch.load(Ordering::Relaxed)
     }
 
     /// Brings the calls of all stripes into the ledger.
@@ -77,7 +81,9 @@ impl Engine {
     fn collected(&self, now: Instant, rule: &Ratio) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.lock();
         let calls = self.stripes.iter().map(|stripe| stripe.calls.swap(0, Ordering::Relaxed)).sum();
-        ledger.add_calls(calls, now, rule);
+        if let Some(batch) = ledger.add_calls(calls, now, rule) {
+            self.batch.store(batch.clamp(1, MOST_IN_BATCH), Ordering::Relaxed);
+        }
         ledger
     }
 

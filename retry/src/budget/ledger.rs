@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::policy::{PPM, Ratio};
 
-/// A window moves on in this many steps, so that it is short by at most a twentieth.
-const STEPS: usize = 20;
+/// A window moves on in this many steps, so that it is short by at most a hundredth.
+const STEPS: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -17,6 +17,8 @@ pub(super) struct Ledger {
     newest: u64,
     step: Duration,
     total: Step,
+    /// When calls were counted last.
+    counted: Instant,
     /// Attempts that wait to be sent. They hold their share for as long as they wait.
     held: u64,
 }
@@ -33,17 +35,26 @@ impl Ledger {
             steps: [Step::default(); STEPS],
             started: now,
             newest: 0,
-            step: Duration::from_millis(500),
+            step: Duration::from_millis(100),
             total: Step::default(),
+            counted: now,
             held: 0,
         }
     }
 
-    /// Counts calls.
-    pub(super) fn add_calls(&mut self, calls: u64, now: Instant, rule: &Ratio) {
+    /// Counts calls. At their rate, says how many come in a fourth of a step: so many may be counted
+    /// together without being late.
+    pub(super) fn add_calls(&mut self, calls: u64, now: Instant, rule: &Ratio) -> Option<u64> {
         self.move_on(now, rule);
+        if calls == 0 {
+            return None;
+        }
         self.total.calls += calls;
         self.newest().calls += calls;
+        let took = now.saturating_duration_since(self.counted).as_nanos().max(1);
+        self.counted = now;
+        let in_step = u128::from(calls).saturating_mul(self.step.as_nanos() / 4) / took;
+        Some(u64::try_from(in_step).unwrap_or(u64::MAX))
     }
 
     /// Holds a share for one more attempt, if there is one.
@@ -96,7 +107,7 @@ impl Ledger {
 
     /// When the window was changed, all that is in it counts as new.
     fn reshape(&mut self, rule: &Ratio, now: Instant) {
-        #[expect(clippy::cast_possible_truncation, reason = "20")]
+        #[expect(clippy::cast_possible_truncation, reason = "100")]
         let step = rule.window / STEPS as u32;
         if step == self.step {
             return;
