@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
-use outrigger_examples::{Answer, Chronicle, Health, Report, SERVERS, Scenario};
+use outrigger_examples::{Answer, Choice, Chronicle, Health, Report, SERVERS, Scenario, Told};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
@@ -24,7 +24,12 @@ circuit breaker and without.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    outrigger_examples::run(ABOUT, http).await
+    let choice = Choice {
+        name: "breaker",
+        about: ABOUT,
+        play: || Box::pin(async { Ok(Box::new(http().await?) as Box<dyn Told>) }),
+    };
+    outrigger_examples::run(ABOUT, &[choice]).await
 }
 
 async fn http() -> Result<Report, BoxError> {

@@ -6,8 +6,9 @@ use std::{process::ExitCode, time::Duration};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
 use outrigger_examples::{
-    Answer, Chronicle, Report, SERVERS, Scenario,
+    Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told,
     greeter::{self, Reply},
+    tail,
 };
 use tonic::{Status, transport::Endpoint};
 use tower::{BoxError, ServiceBuilder};
@@ -17,7 +18,19 @@ circuit breaker and without.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    outrigger_examples::run(ABOUT, quickstart).await
+    let choices = [
+        Choice {
+            name: "breaker",
+            about: "a server fails for a while, with and without a circuit breaker",
+            play: || Box::pin(async { Ok(Box::new(quickstart().await?) as Box<dyn Told>) }),
+        },
+        Choice {
+            name: "tail",
+            about: "a server is late now and then, with and without backup requests",
+            play: || Box::pin(tail::play()),
+        },
+    ];
+    outrigger_examples::run(ABOUT, &choices).await
 }
 
 async fn quickstart() -> Result<Report, BoxError> {

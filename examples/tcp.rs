@@ -17,7 +17,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::{Outcome, Rejection};
-use outrigger_examples::{Answer, Chronicle, Health, Report, SERVERS, Scenario};
+use outrigger_examples::{Answer, Choice, Chronicle, Health, Report, SERVERS, Scenario, Told};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
@@ -33,7 +33,12 @@ while: the same load with a circuit breaker and without.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    outrigger_examples::run(ABOUT, tcp).await
+    let choice = Choice {
+        name: "breaker",
+        about: ABOUT,
+        play: || Box::pin(async { Ok(Box::new(tcp().await?) as Box<dyn Told>) }),
+    };
+    outrigger_examples::run(ABOUT, &[choice]).await
 }
 
 async fn tcp() -> Result<Report, BoxError> {

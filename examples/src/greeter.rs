@@ -57,10 +57,28 @@ pub struct Reply {
 ///
 /// When the system gives none.
 pub async fn serve(health: Health) -> io::Result<SocketAddr> {
+    serve_by(move |number| {
+        let health = health.clone();
+        async move { health.is_able_to_answer(number).await }
+    })
+    .await
+}
+
+/// Starts a greeter that takes the time of `attend` for each call, and answers those that it says
+/// yes to.
+///
+/// # Errors
+///
+/// When the system gives no port.
+pub async fn serve_by<F, Fut>(attend: F) -> io::Result<SocketAddr>
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = bool> + Send + 'static,
+{
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder().add_service(Greeter { health });
+    let server = Server::builder().add_service(Greeter { attend });
     tokio::spawn(server.serve_with_incoming(connections));
     Ok(address)
 }
@@ -86,14 +104,18 @@ where
 
 /// The service, as tonic's server wants it.
 #[derive(Clone, Debug)]
-struct Greeter {
-    health: Health,
+struct Greeter<F> {
+    attend: F,
 }
 
-impl Greeter {
+impl<F, Fut> Greeter<F>
+where
+    F: Fn(u64) -> Fut,
+    Fut: Future<Output = bool>,
+{
     async fn greet(self, request: Request<Greeting>) -> Result<Response<Reply>, Status> {
         let Greeting { number } = request.into_inner();
-        if self.health.is_able_to_answer(number).await {
+        if (self.attend)(number).await {
             Ok(Response::new(Reply { words: format!("good day, caller {number}") }))
         } else {
             Err(Status::unavailable("the greeter is unwell"))
@@ -101,11 +123,15 @@ impl Greeter {
     }
 }
 
-impl NamedService for Greeter {
+impl<F> NamedService for Greeter<F> {
     const NAME: &'static str = "outrigger.examples.Greeter";
 }
 
-impl Service<http::Request<Body>> for Greeter {
+impl<F, Fut> Service<http::Request<Body>> for Greeter<F>
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = bool> + Send + 'static,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;

@@ -10,12 +10,13 @@
 //! | `http` | HTTP, with an axum server and hyper-util's client |
 //! | `tcp` | a length-delimited protocol of its own, over TCP |
 //!
-//! Every example takes `--json` and `--help`, ends by itself, and ends with a status other than 0
+//! `quickstart --scenario NAME` plays others; `--help` lists them. Every example takes `--json` and `--help`, ends by itself, and ends with a status other than 0
 //! when the breaker did not do what it is there for.
 
 #![forbid(unsafe_code)]
 
 pub mod greeter;
+pub mod tail;
 
 mod load;
 mod program;
@@ -26,6 +27,6 @@ mod scenario;
 mod readme;
 
 pub use load::Answer;
-pub use program::run;
+pub use program::{Choice, Play, Told, run};
 pub use report::{Chronicle, Report};
 pub use scenario::{Health, SERVERS, Scenario};

@@ -9,6 +9,7 @@ use self::chronicle::Change;
 pub use self::chronicle::Chronicle;
 use crate::{
     load::Tally,
+    program::{Told, json},
     scenario::{SERVERS, Scenario},
 };
 
@@ -78,12 +79,8 @@ impl Report {
         }
     }
 
-    /// Whether the breakers did what they are there for.
-    ///
-    /// # Errors
-    ///
-    /// Says in words what they failed to do.
-    pub fn check(&self) -> Result<(), String> {
+    /// Whether the breakers did what they are there for, or else what they failed to do.
+    fn promises(&self) -> Result<(), String> {
         let faulty = SERVERS[Scenario::FAULTY];
         let changes_of_faulty = || self.state_changes.iter().filter(|c| c.server == faulty);
         let [unwell, bare] =
@@ -113,6 +110,16 @@ impl Report {
             None => Ok(()),
             Some((_, promise)) => Err(format!("a promise was not kept: {promise}")),
         }
+    }
+}
+
+impl Told for Report {
+    fn to_json(&self) -> serde_json::Result<String> {
+        json(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.promises()
     }
 }
 
