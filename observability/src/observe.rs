@@ -1,0 +1,18 @@
+mod call;
+mod end;
+mod future;
+mod layer;
+mod protocol;
+mod series;
+mod service;
+
+#[cfg(feature = "http")]
+pub use self::protocol::{Grpc, Http};
+pub use self::{
+    call::PendingCall,
+    end::{CallEnd, CallOutcome, ReadStatus, Status},
+    future::ObserveFuture,
+    layer::{ObserveLayer, Side},
+    protocol::{Carrier, Named, Plain, Protocol},
+    service::ObserveService,
+};
