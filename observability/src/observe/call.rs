@@ -35,6 +35,9 @@ impl<X: Tracer> Call<X> {
 
 impl<X: Tracer> Drop for Call<X> {
     fn drop(&mut self) {
+        if self.state.is_none() {
+            return;
+        }
         if std::thread::panicking() {
             self.end_once(CallOutcome::Failure, Status::Error("panic"));
         } else {
