@@ -5,11 +5,13 @@ mod meter;
 pub mod names;
 
 mod contained;
+mod governance;
 mod observe;
 mod trace;
 mod tracer;
 
 pub use contained::Contained;
+pub use governance::{GovernanceMetrics, Watched};
 #[cfg(feature = "metrics")]
 pub use meter::FacadeMeter;
 #[cfg(feature = "opentelemetry")]

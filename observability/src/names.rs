@@ -4,7 +4,7 @@
 //! Names, units and buckets are those of OpenTelemetry's conventions for RPC, and of gRFC A66 for
 //! attempts where gRPC is spoken. What neither knows begins with `outrigger`.
 
-use crate::meter::Kind::{Counter, Histogram, UpDown};
+use crate::meter::Kind::{Counter, Gauge, Histogram, UpDown};
 use crate::meter::{Kind, Metric};
 
 /// Seconds: the buckets that OpenTelemetry's conventions give for durations of calls.
@@ -55,8 +55,8 @@ pub const ENFORCEMENT: &str = "outrigger.enforcement";
 pub const STATE: &str = "outrigger.state";
 /// `outrigger.state.from`: the state that a breaker left.
 pub const FROM: &str = "outrigger.state.from";
-/// `outrigger.kind`: `first`, `retry` or `backup`.
-pub const ATTEMPT_KIND: &str = "outrigger.kind";
+/// `outrigger.kind`: `first`, `retry`, `backup` or `transparent`; of limits, what is limited.
+pub const SORT: &str = "outrigger.kind";
 /// `outrigger.result`: what came of it.
 pub const RESULT: &str = "outrigger.result";
 
@@ -114,6 +114,85 @@ metrics! {
     ATTEMPT_DURATION = Histogram, "outrigger.client.attempt.duration", "s",
         [SYSTEM, METHOD, SERVER_ADDRESS, PEER, STATUS_CODE, ERROR_TYPE, OUTCOME, OVERFLOW],
         GRPC_BUCKETS;
+    /// Retries of calls that were retried, where gRPC is spoken.
+    GRPC_CALL_RETRIES = Histogram, "grpc.client.call.retries", "{retry}",
+        [GRPC_METHOD, GRPC_TARGET, OVERFLOW], RETRY_BUCKETS;
+    /// Transparent retries of calls that were retried so, where gRPC is spoken.
+    GRPC_CALL_TRANSPARENT_RETRIES = Histogram, "grpc.client.call.transparent_retries",
+        "{transparent_retry}", [GRPC_METHOD, GRPC_TARGET, OVERFLOW], RETRY_BUCKETS;
+    /// Backup requests of calls that had any, where gRPC is spoken.
+    GRPC_CALL_HEDGES = Histogram, "grpc.client.call.hedges", "{hedge}",
+        [GRPC_METHOD, GRPC_TARGET, OVERFLOW], RETRY_BUCKETS;
+    /// Calls that a layer refused or cut short; in shadow, those that it would have.
+    REJECTIONS = Counter, "outrigger.rejections", "{call}",
+        [LAYER, KEY, REASON, ENFORCEMENT, OVERFLOW], &[];
+    /// Whether a circuit is in a state: 1, or 0.
+    BREAKER_STATE = Gauge, "outrigger.circuit_breaker.state", "{circuit}",
+        [KEY, STATE, OVERFLOW], &[];
+    /// Changes of circuits from one state to another.
+    BREAKER_TRANSITIONS = Counter, "outrigger.circuit_breaker.transitions", "{transition}",
+        [KEY, FROM, STATE, REASON, OVERFLOW], &[];
+    /// Probes that ran over their limit and lost their place.
+    BREAKER_PROBES_LOST = Counter, "outrigger.circuit_breaker.probes_lost", "{probe}",
+        [KEY, OVERFLOW], &[];
+    /// What a limit allows: calls at once, tokens per period.
+    LIMIT = Gauge, "outrigger.limit.value", "{permit}", [KEY, SORT, OVERFLOW], &[];
+    /// What is used of a limit: calls in flight, tokens taken.
+    LIMIT_IN_USE = Gauge, "outrigger.limit.in_use", "{permit}", [KEY, SORT, OVERFLOW], &[];
+    /// Calls that wait at a limit.
+    LIMIT_WAITING = Gauge, "outrigger.limit.waiting", "{call}", [KEY, SORT, OVERFLOW], &[];
+    /// How long calls waited at a limit before they passed; in shadow, would have waited.
+    LIMIT_WAIT = Histogram, "outrigger.limit.wait.duration", "s",
+        [KEY, SORT, ENFORCEMENT, OVERFLOW], GRPC_BUCKETS;
+    /// Attempts that the retry layer sent; in shadow, those that it would have.
+    RETRY_ATTEMPTS = Counter, "outrigger.retry.attempts", "{attempt}",
+        [KEY, SORT, ENFORCEMENT, OVERFLOW], &[];
+    /// Attempts that ended by themselves, by what they turned out to be.
+    RETRY_RESULTS = Counter, "outrigger.retry.results", "{attempt}",
+        [KEY, RESULT, OVERFLOW], &[];
+    /// Backup requests that gave the answer (`won`) or were cancelled for it (`lost`).
+    RETRY_BACKUPS = Counter, "outrigger.retry.backups", "{attempt}",
+        [KEY, RESULT, OVERFLOW], &[];
+    /// Calls that were not repeated though it would have been wanted.
+    RETRY_STOPPED = Counter, "outrigger.retry.stopped", "{call}",
+        [KEY, REASON, OVERFLOW], &[];
+    /// How long retries waited before they were sent.
+    RETRY_WAIT = Histogram, "outrigger.retry.wait.duration", "s",
+        [KEY, OVERFLOW], GRPC_BUCKETS;
+    /// Further attempts that a retry budget still allows.
+    RETRY_BUDGET_LEFT = Gauge, "outrigger.retry.budget.left", "{attempt}",
+        [KEY, OVERFLOW], &[];
+    /// Further attempts in the window of a retry budget, sent or waiting.
+    RETRY_BUDGET_USED = Gauge, "outrigger.retry.budget.used", "{attempt}",
+        [KEY, OVERFLOW], &[];
+    /// Endpoints of a balancer by state.
+    ENDPOINTS = Gauge, "outrigger.balancer.endpoints", "{endpoint}",
+        [KEY, STATE, OVERFLOW], &[];
+    /// Calls that a balancer sent to an endpoint and that ended.
+    ENDPOINT_CALLS = Counter, "outrigger.endpoint.calls", "{call}",
+        [KEY, PEER, RESULT, OVERFLOW], &[];
+    /// Calls in flight on an endpoint.
+    ENDPOINT_IN_FLIGHT = Gauge, "outrigger.endpoint.in_flight", "{call}",
+        [KEY, PEER, OVERFLOW], &[];
+    /// The mean latency of an endpoint, as its balancer sees it.
+    ENDPOINT_LATENCY = Gauge, "outrigger.endpoint.latency", "s", [KEY, PEER, OVERFLOW], &[];
+    /// Changes of a balancer's endpoints.
+    ENDPOINT_CHANGES = Counter, "outrigger.endpoint.changes", "{change}",
+        [KEY, RESULT, OVERFLOW], &[];
+    /// Ejections of endpoints; in shadow, those that would have been.
+    EJECTIONS = Counter, "outrigger.endpoint.ejections", "{ejection}",
+        [KEY, PEER, REASON, ENFORCEMENT, OVERFLOW], &[];
+    /// Calls that could not be sent to an endpoint and went on to another.
+    CONNECT_FAILURES = Counter, "outrigger.endpoint.connect_failures", "{call}",
+        [KEY, PEER, REASON, OVERFLOW], &[];
+    /// Whether so few endpoints are healthy that ejections are disregarded: 1, or 0.
+    BALANCER_PANIC = Gauge, "outrigger.balancer.panic", "{balancer}", [KEY, OVERFLOW], &[];
+    /// Updates of a discovery source that were not used.
+    UPDATES_REFUSED = Counter, "outrigger.discovery.updates_refused", "{update}",
+        [KEY, REASON, OVERFLOW], &[];
+    /// Replacements of policies, applied or refused.
+    POLICY_RELOADS = Counter, "outrigger.policy.reloads", "{reload}",
+        [KEY, RESULT, OVERFLOW], &[];
 }
 
 /// The metric of this name.

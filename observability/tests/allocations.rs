@@ -30,7 +30,6 @@ fn name(path: &u64) -> Option<MethodRef<'_>> {
     MethodRef::from_grpc_path(PATHS[usize::from(path.is_multiple_of(2))])
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the answer of a service")]
 fn answer(number: u64) -> Ready<Result<u64, Rejection>> {
     ready(match number {
         99 => Err(Rejection::unavailable("circuitbreak", "circuit_open")),
@@ -93,11 +92,13 @@ fn spans_allocate_nothing_while_nobody_listens() {
     assert_eq!(allocations(|number| call(&mut service, number)), 0);
 }
 
+#[expect(clippy::ptr_arg, reason = "that is the request")]
+fn path(path: &String) -> Option<MethodRef<'_>> {
+    MethodRef::from_grpc_path(path)
+}
+
 #[test]
 fn calls_beyond_the_cap_allocate_nothing() {
-    fn path(path: &String) -> Option<MethodRef<'_>> {
-        MethodRef::from_grpc_path(path)
-    }
     let layer = ObserveLayer::server().meter(FacadeMeter::with_recorder(metrics::NoopRecorder));
     let layer = layer.max_series(std::num::NonZeroUsize::MIN).name_methods(path);
     let mut service = layer.layer(service_fn(|_: String| ready(Ok::<_, BoxError>(()))));

@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use outrigger_core::{Classify, Complete, End, Outcome};
 use tokio::time::Instant;
 
-use super::{CallEnd, CallOutcome, ReadStatus, Status, series::MethodSeries};
+use super::{CallEnd, CallOutcome, ReadStatus, Status, resent::Resent, series::MethodSeries};
 use crate::{Tracer, trace::CallSpan};
 
 /// A call that is under way. Ends when it is told to or, as cancelled, when it is dropped.
@@ -11,12 +11,24 @@ pub(super) struct Call<X: Tracer> {
     pub(super) started: Instant,
     pub(super) series: Option<Arc<MethodSeries>>,
     pub(super) span: CallSpan,
+    /// Only kept where a metric tells of it.
+    pub(super) resent: Option<Resent>,
     pub(super) tracers: X,
     /// Taken when the call ends.
     pub(super) state: Option<X::State>,
 }
 
 impl<X: Tracer> Call<X> {
+    /// Does the call's work within its span.
+    #[inline]
+    pub(super) fn enter<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let span = &self.span;
+        match &mut self.resent {
+            Some(resent) => resent.count_during(|| span.enter(work)),
+            None => span.enter(work),
+        }
+    }
+
     pub(super) fn end(mut self, outcome: CallOutcome, status: Status) {
         self.end_once(outcome, status);
     }
@@ -26,7 +38,7 @@ impl<X: Tracer> Call<X> {
         let duration = Instant::now().saturating_duration_since(self.started);
         let end = CallEnd { outcome, status, duration };
         if let Some(series) = &self.series {
-            series.end(&end);
+            series.end(&end, self.resent);
         }
         self.span.end(&end);
         self.tracers.finish(state, &end);

@@ -52,8 +52,8 @@ where
         let mut state = self.project().state;
         let output = match state.as_mut().project() {
             StateProj::Running { response, call, protocol, classifier, completion } => {
-                let polled = match call.as_ref() {
-                    Some(call) => call.span.enter(|| response.poll(cx)),
+                let polled = match call.as_mut() {
+                    Some(call) => call.enter(|| response.poll(cx)),
                     None => response.poll(cx),
                 };
                 let result = ready!(polled);

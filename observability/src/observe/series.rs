@@ -12,6 +12,7 @@ use outrigger_core::{Method, MethodRef};
 use super::{
     CallEnd, CallOutcome, Status,
     layer::{About, Side},
+    resent::Resent,
 };
 use crate::{
     meter::{Count, CountUpDown, Label, Metric, Record, SharedMeter},
@@ -163,7 +164,11 @@ pub(super) struct MethodSeries {
     started: OnceLock<Arc<dyn Count>>,
     /// Filled from the front, and never emptied: the usual end is found at once.
     ends: [OnceLock<End>; ENDS],
+    resent: [OnceLock<Arc<dyn Record>>; 3],
 }
+
+const RESENT: [&Metric; 3] =
+    [names::GRPC_CALL_RETRIES, names::GRPC_CALL_TRANSPARENT_RETRIES, names::GRPC_CALL_HEDGES];
 
 struct End {
     outcome: CallOutcome,
@@ -174,7 +179,8 @@ struct End {
 impl MethodSeries {
     fn new(home: Arc<Home>, name: Name) -> Self {
         let ends = [const { OnceLock::new() }; ENDS];
-        Self { home, name, in_flight: OnceLock::new(), started: OnceLock::new(), ends }
+        let resent = [const { OnceLock::new() }; 3];
+        Self { home, name, in_flight: OnceLock::new(), started: OnceLock::new(), ends, resent }
     }
 
     fn begin(&self) {
@@ -186,9 +192,29 @@ impl MethodSeries {
     }
 
     /// Counts the call as over. Called once for each [`Instruments::begin`].
-    pub(super) fn end(&self, end: &CallEnd) {
+    pub(super) fn end(&self, end: &CallEnd, resent: Option<Resent>) {
         self.in_flight().add(-1);
         self.record(end.outcome, end.status, end.duration.as_secs_f64());
+        // gRFC A96: what is zero is not told.
+        if let Some(resent) = resent.filter(|resent| *resent != Resent::default()) {
+            self.record_resent(resent);
+        }
+    }
+
+    /// Whether a metric tells how often a call was sent again.
+    pub(super) fn counts_resent(&self) -> bool {
+        self.home.about.side == Side::Client && is_grpc(&self.home.about)
+    }
+
+    #[cold]
+    fn record_resent(&self, resent: Resent) {
+        let counts = [resent.retries, resent.transparent, resent.hedges];
+        for ((metric, place), count) in RESENT.iter().zip(&self.resent).zip(counts) {
+            if count > 0 {
+                let make = || self.home.meter.0.histogram(metric, &self.labels(metric));
+                place.get_or_init(make).record(count.into());
+            }
+        }
     }
 
     fn in_flight(&self) -> &Arc<dyn CountUpDown> {

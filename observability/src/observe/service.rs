@@ -8,8 +8,12 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    ObserveFuture, PendingCall, Protocol, ReadStatus, call::Call, future::State, layer::About,
-    series::Instruments,
+    ObserveFuture, PendingCall, Protocol, ReadStatus,
+    call::Call,
+    future::State,
+    layer::About,
+    resent::Resent,
+    series::{Instruments, MethodSeries},
 };
 use crate::{CallStart, Tracer};
 
@@ -65,7 +69,10 @@ impl<S, P, C, T, X> ObserveService<S, P, C, T, X> {
         let span = crate::trace::CallSpan;
         #[cfg(feature = "tracing-opentelemetry")]
         self.spans.pass_on(self.about.side, &span, self.protocol.carrier(request));
-        Call { started: Instant::now(), series, span, tracers: self.tracers.clone(), state }
+        let counts_resent = |series: &Arc<MethodSeries>| series.counts_resent();
+        let resent = series.as_ref().is_some_and(counts_resent).then(Resent::default);
+        let tracers = self.tracers.clone();
+        Call { started: Instant::now(), series, span, resent, tracers, state }
     }
 }
 
@@ -88,8 +95,8 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let call = self.begin(&mut request);
-        let response = call.span.enter(|| self.inner.call(request));
+        let mut call = self.begin(&mut request);
+        let response = call.enter(|| self.inner.call(request));
         let state = State::Running {
             response,
             call: Some(call),
