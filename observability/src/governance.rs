@@ -1,6 +1,11 @@
+#[cfg(feature = "tracing")]
+mod events;
 mod family;
+#[cfg(feature = "tracing")]
+mod log;
 mod metrics;
 mod watch;
+mod words;
 
 #[cfg(feature = "circuitbreak")]
 mod circuitbreak;
@@ -11,4 +16,6 @@ mod ratelimit;
 #[cfg(feature = "retry")]
 mod retry;
 
+#[cfg(feature = "tracing")]
+pub use self::{events::SpanEvents, log::StateLog};
 pub use self::{metrics::GovernanceMetrics, watch::Watched};

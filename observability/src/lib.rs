@@ -12,6 +12,8 @@ mod tracer;
 
 pub use contained::Contained;
 pub use governance::{GovernanceMetrics, Watched};
+#[cfg(feature = "tracing")]
+pub use governance::{SpanEvents, StateLog};
 #[cfg(feature = "metrics")]
 pub use meter::FacadeMeter;
 #[cfg(feature = "opentelemetry")]

@@ -1,3 +1,5 @@
+#[cfg(feature = "tracing-opentelemetry")]
+mod propagation;
 #[cfg(feature = "tracing")]
 mod span;
 

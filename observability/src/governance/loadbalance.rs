@@ -4,11 +4,13 @@ use std::{
 };
 
 use outrigger_core::Observe;
-use outrigger_loadbalance::{
-    Balance, BalanceEvent, EjectionRule, EndpointState, EndpointStatus, RefusedUpdate,
-};
+use outrigger_loadbalance::{Balance, BalanceEvent, EndpointState, EndpointStatus};
 
-use super::{GovernanceMetrics, Watched, family::Families, metrics::enforcement};
+use super::{
+    GovernanceMetrics, Watched,
+    family::Families,
+    words::{enforcement, refused_word, rule_word},
+};
 use crate::names;
 
 const LAYER: &str = "loadbalance";
@@ -122,26 +124,5 @@ const fn state_number(state: EndpointState) -> usize {
         EndpointState::OnProbation => 2,
         EndpointState::Ejected { .. } => 3,
         _ => 0,
-    }
-}
-
-/// The stable word for a rule of ejection.
-pub(crate) const fn rule_word(rule: EjectionRule) -> &'static str {
-    match rule {
-        EjectionRule::ConsecutiveFailures => "consecutive_failures",
-        EjectionRule::Probation => "probation",
-        EjectionRule::ErrorRate => "error_rate",
-        EjectionRule::SuccessRateDeviation => "success_rate_deviation",
-        EjectionRule::Latency => "latency",
-        _ => "other",
-    }
-}
-
-/// The stable word for what was wrong with an update.
-pub(crate) const fn refused_word(cause: RefusedUpdate) -> &'static str {
-    match cause {
-        RefusedUpdate::Empty => "empty",
-        RefusedUpdate::Failed => "failed",
-        _ => "other",
     }
 }

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Watched, family::Families, watch::Watches};
+use super::{Watched, family::Families, watch::Watches, words::enforcement};
 use crate::{Label, Meter, Metric, ObserveLayer, meter::SharedMeter, names};
 
 /// Turns what the governing layers tell into metrics: give it to each layer as its observer.
@@ -153,8 +153,4 @@ impl GovernanceMetrics {
     pub fn record(&self, metric: &'static Metric, labels: &[Label<'_>], value: f64) {
         self.shared.families.record(metric, labels, value);
     }
-}
-
-pub(super) const fn enforcement(shadow: bool) -> &'static str {
-    if shadow { "shadow" } else { "enforced" }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use outrigger_core::Observe;
 use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitEvent, RateLimit, RateLimitEvent};
 
-use super::{GovernanceMetrics, Watched, metrics::enforcement};
+use super::{GovernanceMetrics, Watched, words::enforcement};
 use crate::names;
 
 const LAYER: &str = "ratelimit";

@@ -1,10 +1,12 @@
-use outrigger_core::{Observe, Outcome};
+use outrigger_core::Observe;
 use outrigger_retry::{
-    AttemptKind, RetryBudget, RetryBudgetPolicy, RetryBudgetSnapshot, RetryEvent, StopReason,
-    TimeoutEvent,
+    AttemptKind, RetryBudget, RetryBudgetPolicy, RetryBudgetSnapshot, RetryEvent, TimeoutEvent,
 };
 
-use super::{GovernanceMetrics, Watched, metrics::enforcement};
+use super::{
+    GovernanceMetrics, Watched,
+    words::{enforcement, kind_word, outcome_word, stop_word},
+};
 use crate::{names, observe::Resent};
 
 impl Observe<TimeoutEvent> for GovernanceMetrics {
@@ -102,40 +104,4 @@ fn left(policy: &RetryBudgetPolicy, snapshot: &RetryBudgetSnapshot) -> Option<f6
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 const fn whole(count: u64) -> f64 {
     count as f64
-}
-
-/// The stable word for why an attempt was sent.
-pub(crate) const fn kind_word(kind: AttemptKind) -> &'static str {
-    match kind {
-        AttemptKind::First => "first",
-        AttemptKind::Retry => "retry",
-        AttemptKind::Backup => "backup",
-        AttemptKind::Transparent => "transparent",
-        _ => "other",
-    }
-}
-
-/// The stable word for an outcome.
-pub(crate) const fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::Failure => "failure",
-        Outcome::Timeout => "timeout",
-        Outcome::Ignored => "ignored",
-    }
-}
-
-/// The stable word for why no further attempt is made.
-pub(crate) const fn stop_word(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::MaxRetries => "max_retries",
-        StopReason::NoTimeLeft => "no_time_left",
-        StopReason::ChainStop => "chain_stop",
-        StopReason::Pushback => "pushback",
-        StopReason::CircuitOpen => "circuit_open",
-        StopReason::NotIdempotent => "not_idempotent",
-        StopReason::ReplayImpossible => "replay_impossible",
-        StopReason::NotReady => "not_ready",
-        _ => "other",
-    }
 }

@@ -7,7 +7,7 @@ use crate::{CallEnd, CallOutcome, CallStart, ObserveLayer, Side};
 pub(crate) struct Spans {
     are_made: bool,
     #[cfg(feature = "tracing-opentelemetry")]
-    are_passed_on: bool,
+    pub(super) are_passed_on: bool,
 }
 
 impl<P, C, T, X> ObserveLayer<P, C, T, X> {
@@ -65,7 +65,7 @@ impl Spans {
 
 /// The span of a call, if it has one.
 #[derive(Debug)]
-pub(crate) struct CallSpan(Span);
+pub(crate) struct CallSpan(pub(super) Span);
 
 impl CallSpan {
     #[inline]
