@@ -80,7 +80,9 @@ fn the_dashboard_asks_for_what_is_exported() {
 fn the_alert_rules_ask_for_what_is_exported() {
     let queries = alert_queries();
     assert_eq!(queries.len(), ALERTS.matches("- alert:").count());
-    queries.iter().for_each(|query| drop(check(query)));
+    for query in &queries {
+        drop(check(query));
+    }
 }
 
 #[test]
