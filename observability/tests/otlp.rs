@@ -171,3 +171,27 @@ async fn a_hedged_call_is_one_span_with_two_attempts_and_the_servers_spans_below
     assert!(is_served(backup), "the server's span is a child of the attempt's: {served:#?}");
     assert!(!opentelemetry::Context::current().has_active_span());
 }
+
+/// Kitex derives its metrics from spans, so that sampling thins them.
+#[tokio::test]
+async fn metrics_count_every_call_whether_or_not_its_trace_is_sampled() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use opentelemetry_sdk::trace::Sampler;
+    use outrigger_observability::FacadeMeter;
+
+    let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("shop"));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let scrape = recorder.handle();
+    let layer = ObserveLayer::client().meter(FacadeMeter::with_recorder(recorder)).spans();
+    let answer = service_fn(|n: u32| async move { Ok::<_, BoxError>(n) });
+    let service = ServiceBuilder::new().layer(layer).service(answer);
+    for n in 0..10 {
+        assert_eq!(service.clone().oneshot(n).await.unwrap(), n);
+    }
+    let text = scrape.render();
+    let count = text.lines().find(|line| line.starts_with("rpc_client_call_duration_count"));
+    assert!(count.unwrap().ends_with(" 10"), "{text}");
+}
