@@ -57,7 +57,7 @@ pub struct ObserveLayer<P = Plain, C = ErrorsAreFailures, T = OnResponse, X = ()
 
 impl ObserveLayer {
     /// How many series a metric has at most, if nothing else is said.
-    pub const DEFAULT_MAX_SERIES: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+    pub const DEFAULT_MAX_SERIES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
     /// Looks on at whole calls of a client. Its place is outermost.
     #[must_use]
@@ -107,7 +107,7 @@ impl<P, C, T, X> ObserveLayer<P, C, T, X> {
     /// with `otel.metric.overflow`. Default: 1000. At least 8 are taken.
     #[must_use]
     pub fn max_series(mut self, most: NonZeroUsize) -> Self {
-        self.max_series = most.max(const { NonZeroUsize::new(8).unwrap() });
+        self.max_series = most.max(NonZeroUsize::MIN.saturating_add(7));
         self.made_anew()
     }
 
