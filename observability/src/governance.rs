@@ -1,0 +1,21 @@
+#[cfg(feature = "tracing")]
+mod events;
+mod family;
+#[cfg(feature = "tracing")]
+mod log;
+mod metrics;
+mod watch;
+mod words;
+
+#[cfg(feature = "circuitbreak")]
+mod circuitbreak;
+#[cfg(feature = "loadbalance")]
+mod loadbalance;
+#[cfg(feature = "ratelimit")]
+mod ratelimit;
+#[cfg(feature = "retry")]
+mod retry;
+
+#[cfg(feature = "tracing")]
+pub use self::{events::SpanEvents, log::StateLog};
+pub use self::{metrics::GovernanceMetrics, watch::Watched};
