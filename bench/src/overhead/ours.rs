@@ -1,0 +1,147 @@
+//! Our layers, each alone and together.
+
+use std::time::Duration;
+
+use outrigger_circuitbreak::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy, CircuitBreakerPolicyBuilder,
+};
+use outrigger_core::{InvalidPolicy, Outcome};
+use outrigger_loadbalance::{
+    Balance, BalancePolicy, BalanceService, Endpoint, HashKey, Picker, WithoutKey,
+};
+use outrigger_ratelimit::{
+    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimitLayer, RateLimitPolicy,
+};
+use outrigger_retry::{QuantileDelay, RetryLayer, RetryPolicy, TimeoutLayer};
+use tower::{Layer, Service, ServiceBuilder};
+
+use super::{HOUR, PLENTY};
+use crate::kit::{Calls, Case, Cloned, Fault, Inner, Plain, inner, mixed};
+
+const OURS: &str = "outrigger";
+
+pub(super) fn cases() -> Vec<Case> {
+    let slow = policy().slow_calls(HOUR, 0.5, 100);
+    let random = Picker::WeightedRandom;
+    vec![
+        case("breaker_closed", Cloned(breaker(policy()).layer(inner()))),
+        case("breaker_closed_latency", Cloned(breaker(slow).layer(inner()))),
+        case("breaker_refusal", Cloned(open_breaker().layer(inner()))),
+        case("concurrency_limit", Cloned(concurrency(PLENTY).layer(inner()))),
+        case("concurrency_refusal", Cloned(full())),
+        case("rate_limit", Cloned(rate(1_000_000, Duration::from_secs(1), u32::MAX))),
+        case("rate_refusal", Cloned(used_up())),
+        case("timeout", Cloned(TimeoutLayer::after(HOUR).layer(inner()))),
+        case("retry_first_ok", Cloned(retry().layer(inner()))),
+        case("backup_armed", Cloned(backup(HOUR).layer(inner()))),
+        case("backup_armed_quantile", Cloned(backup_quantile().layer(inner()))),
+        case("balance_weighted_random_10", balanced(10, random.clone())),
+        case("balance_weighted_random_10000", balanced(10_000, random)),
+        case("balance_p2c_10", balanced(10, Picker::least_pending())),
+        case("balance_p2c_ewma_10", balanced(10, Picker::peak_ewma())),
+        case("ring_lookup_1000", lookup(1_000, ring(160))),
+        case("maglev_lookup_1000", lookup(1_000, Picker::maglev())),
+        case("client_stack_no_observe", Cloned(client_stack())),
+    ]
+}
+
+fn case(name: &'static str, calls: impl Calls + 'static) -> Case {
+    Case::new(name, OURS, calls)
+}
+
+/// Policies of benchmarks are in order.
+fn valid<T>(built: Result<T, InvalidPolicy>) -> T {
+    built.expect("the settings are in order")
+}
+
+/// A time window that loses nothing while it is measured.
+fn policy() -> CircuitBreakerPolicyBuilder {
+    CircuitBreakerPolicy::builder().time_window(HOUR)
+}
+
+fn breaker(policy: CircuitBreakerPolicyBuilder) -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new(valid(policy.build()))
+}
+
+fn open_breaker() -> CircuitBreakerLayer {
+    let policy = valid(policy().consecutive_failures(1).cool_down(HOUR).build());
+    let breaker = CircuitBreaker::new(policy);
+    breaker.try_acquire().expect("closed").record(Outcome::Failure);
+    CircuitBreakerLayer::from_handle(breaker)
+}
+
+fn concurrency(limit: u32) -> ConcurrencyLimitLayer {
+    ConcurrencyLimitLayer::new(valid(ConcurrencyLimitPolicy::builder().limit(limit).build()))
+}
+
+/// All its places are taken for good.
+fn full() -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static {
+    let layer = concurrency(1);
+    std::mem::forget(layer.handle().try_acquire());
+    layer.layer(inner())
+}
+
+fn rate(
+    tokens: u32,
+    period: Duration,
+    burst: u32,
+) -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static {
+    let policy = RateLimitPolicy::builder().rate(tokens).period(period).burst(burst);
+    RateLimitLayer::new(valid(policy.build())).layer(inner())
+}
+
+/// Its one token is gone.
+fn used_up() -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static {
+    let policy = RateLimitPolicy::builder().rate(1).period(HOUR).burst(1);
+    let layer = RateLimitLayer::new(valid(policy.build()));
+    layer.handle().try_acquire(1).expect("the first token");
+    layer.layer(inner())
+}
+
+fn retry() -> RetryLayer {
+    RetryLayer::new(valid(RetryPolicy::failure().build()))
+}
+
+fn backup(delay: Duration) -> RetryLayer {
+    RetryLayer::new(valid(RetryPolicy::backup(delay).idempotent(true).build()))
+}
+
+fn backup_quantile() -> RetryLayer {
+    RetryLayer::new(valid(RetryPolicy::backup(QuantileDelay::of(0.95)).idempotent(true).build()))
+}
+
+fn balance(endpoints: usize, picker: Picker) -> Balance<Inner> {
+    let balance = Balance::new(valid(BalancePolicy::builder().picker(picker).build()));
+    balance.replace((0..endpoints).map(|at| Endpoint::new(format!("host-{at}"), inner())));
+    balance
+}
+
+fn balanced(endpoints: usize, picker: Picker) -> Cloned<BalanceService<Inner>> {
+    Cloned(BalanceService::new(balance(endpoints, picker)))
+}
+
+const fn ring(points_per_weight: u32) -> Picker {
+    Picker::ConsistentHash { points_per_weight, load_bound: None, without_key: WithoutKey::Random }
+}
+
+/// Picks by key, with all that a pick does: it counts the call and gives a service out.
+fn lookup(endpoints: usize, picker: Picker) -> impl Calls {
+    let balance = balance(endpoints, picker);
+    let mut number = 0;
+    Plain(move |_| {
+        number += 1;
+        if let Ok(picked) = balance.pick_by(HashKey::of(mixed(number).to_le_bytes())) {
+            picked.record(Outcome::Success);
+        }
+    })
+}
+
+/// A limit, retries under a budget, a breaker and a time-out.
+fn client_stack() -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static {
+    ServiceBuilder::new()
+        .layer(concurrency(PLENTY))
+        .layer(retry())
+        .layer(breaker(policy()))
+        .layer(TimeoutLayer::after(HOUR))
+        .service(inner())
+}
