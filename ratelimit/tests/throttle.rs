@@ -28,7 +28,7 @@ fn of() -> ClientThrottlePolicyBuilder {
 }
 
 fn throttle(policy: ClientThrottlePolicyBuilder) -> ClientThrottle {
-    ClientThrottle::builder(policy.build().unwrap()).seed(7).build()
+    ClientThrottle::builder(policy.build().expect("a valid policy")).seed(7).build()
 }
 
 fn counts(throttle: &ClientThrottle) -> (u32, u32) {
@@ -151,7 +151,7 @@ fn throttled(
     window: Duration,
     backend: &Backend,
 ) -> impl Service<u32, Response = (), Error = BoxError> + use<> {
-    let policy = of().k(k).window(window).build().unwrap();
+    let policy = of().k(k).window(window).build().expect("a valid policy");
     let handle = ClientThrottle::builder(policy).seed(1).build();
     ClientThrottleLayer::from_handle(handle).layer(backend.service())
 }
