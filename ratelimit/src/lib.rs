@@ -155,7 +155,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `http` | `.http()` and `.grpc()`: follow the body, read the context; a criticality header |
+//! | `http` | `.http()` and `.grpc()`: follow the body, read the context; a criticality header; `RateLimit` headers |
 //! | `tonic` | `http`, refusals as `tonic::Status`, limited connections for `serve_with_incoming` |
 //! | `axum` | `http`, limited listeners for `axum::serve` |
 //! | `serde` | policies from files |
@@ -200,7 +200,9 @@ pub use throttle::{
 };
 
 #[cfg(feature = "http")]
-pub use criticality::CriticalityHeader;
+pub use criticality::{CriticalityHeader, PassOnCriticality, PassOnCriticalityLayer};
+#[cfg(feature = "http")]
+pub use rate::{FindRateLimit, RateLimitHeaders, RateLimitHeadersFuture, RateLimitHeadersLayer};
 #[cfg(feature = "http")]
 pub use throttle::OverloadStatus;
 

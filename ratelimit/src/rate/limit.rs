@@ -278,6 +278,12 @@ impl<O> RateLimit<O> {
         self.shared.bucket.full_in(Instant::now())
     }
 
+    /// How long until the next whole token is there; nothing when the bucket is full.
+    #[must_use]
+    pub fn next_in(&self) -> Duration {
+        self.shared.bucket.next_in(Instant::now())
+    }
+
     /// How many calls wait for tokens.
     #[must_use]
     pub fn waiting(&self) -> u32 {
