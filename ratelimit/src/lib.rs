@@ -112,6 +112,27 @@
 //! (`.context(..)`, `.http()`) would pass before its turn is refused at once, and one whose
 //! deadline has passed is never begun.
 //!
+//! # Criticality
+//!
+//! With a queue critical calls go first and no place stays empty. Without one a share of the
+//! places is kept for them while they come (`critical_reserve`), and each place that is kept costs
+//! its share of the goodput; the fewer places, the more chance weighs. In simulated time, calls of
+//! 20 ms at random times, less critical ones for 1.2 times what the places can do:
+//!
+//! | `limit` | `max_waiting` | `critical_reserve` | critical load | critical calls served | goodput |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 20 | 60 | | 0.3 of the places | 100.00 % | 100.0 % |
+//! | 20 | 60 | | 0.8 | 100.00 % | 100.0 % |
+//! | 100 | 0 | 0.1 | 0.3 | 99.92 % | 90.2 % |
+//! | 400 | 0 | 0.05 | 0.3 | 99.92 % | 95.3 % |
+//! | 400 | 0 | 0.2 | 0.8 | 99.89 % | 85.8 % |
+//!
+//! To make the table: `cargo test -p outrigger-ratelimit --test criticality -- --nocapture`. Where
+//! critical calls are most of the load, or places few, let calls wait.
+//!
+//! A server reads the class from a header (`CriticalityHeader`), and a client writes it there
+//! (`PassOnCriticalityLayer`, both with the feature `http`).
+//!
 //! # The client throttle
 //!
 //! A call is refused before it is sent with the probability
