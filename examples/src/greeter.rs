@@ -19,6 +19,8 @@ use std::{
 };
 
 use http::uri::PathAndQuery;
+use outrigger_core::{Rejection, RejectionResponseLayer};
+use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitLayer, RateLimit, RateLimitLayer};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
@@ -29,9 +31,9 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
+use tower::{Service, ServiceBuilder, service_fn};
 
-use crate::Health;
+use crate::{Chronicle, Health};
 
 const GREET: &str = "/outrigger.examples.Greeter/Greet";
 
@@ -51,16 +53,30 @@ pub struct Reply {
     pub words: String,
 }
 
+/// How many calls a greeter takes: the server's own limits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// At once.
+    pub concurrency: ConcurrencyLimit<Chronicle>,
+    /// In a second.
+    pub rate: RateLimit<Chronicle>,
+}
+
 /// Starts a greeter on a port that the system gives.
 ///
 /// # Errors
 ///
 /// When the system gives none.
-pub async fn serve(health: Health) -> io::Result<SocketAddr> {
+pub async fn serve(health: Health, limits: Limits) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder().add_service(Greeter { health });
+    let layers = ServiceBuilder::new()
+        .layer(RejectionResponseLayer::new())
+        .layer(ConcurrencyLimitLayer::from_handle(limits.concurrency).grpc())
+        .layer(RateLimitLayer::from_handle(limits.rate).grpc())
+        .map_err(Rejection::from);
+    let server = Server::builder().layer(layers.into_inner()).add_service(Greeter { health });
     tokio::spawn(server.serve_with_incoming(connections));
     Ok(address)
 }
