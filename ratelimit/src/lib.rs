@@ -165,6 +165,21 @@
 //! leaves the queue and hands its turn on. Tokens of a call that waited come back when it is
 //! dropped before it began; once it has begun they are spent.
 //!
+//! # Cost
+//!
+//! Beside its peers in one run (`cargo bench -p outrigger-ratelimit --bench limits`), on one thread
+//! of a shared machine and as the median round, with an inner service that is ready at once:
+//!
+//! | case | ns | peer | ns | ratio |
+//! | --- | --- | --- | --- | --- |
+//! | concurrency, admitted | 28.9 | tower's concurrency limit | 31.5 | 0.92 |
+//! | concurrency, refused | 28.7 | | | |
+//! | rate, admitted | 35.8 | governor's bare check | 25.3 | 1.42 |
+//! | rate, admitted, without tower | 29.4 | the same | 25.3 | 1.16 |
+//! | rate, refused, with the exact wait | 48.7 | governor's bare check, without it | 20.9 | 2.33 |
+//! | client throttle, admitted | 48.9 | | | |
+//! | client throttle, refused | 67.6 | | | |
+//!
 //! # What it does not do
 //!
 //! It does not find the right limit by itself, and it does not share a limit between processes. A
