@@ -1,5 +1,5 @@
 //! A tonic client with a circuit breaker for each server, and one without, before three real gRPC
-//! servers of which one fails for a while.
+//! servers of which one fails for a while. Each server limits what it takes on.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -7,9 +7,10 @@ use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreaker
 use outrigger_core::Rejection;
 use outrigger_examples::{
     Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told,
-    greeter::{self, Reply},
+    greeter::{self, Limits, Reply},
     tail,
 };
+use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy};
 use tonic::{Status, transport::Endpoint};
 use tower::{BoxError, ServiceBuilder};
 
@@ -38,7 +39,7 @@ async fn quickstart() -> Result<Report, BoxError> {
     let chronicle = scenario.chronicle();
     let (mut governed, mut ungoverned) = (Vec::new(), Vec::new());
     for server in 0..SERVERS.len() {
-        let address = greeter::serve(scenario.health(server)).await?;
+        let address = greeter::serve(scenario.health(server), limits(server, &chronicle)?).await?;
         let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
         let breaker = breaker(server, &chronicle)?;
         governed.push(
@@ -77,6 +78,25 @@ fn breaker(server: usize, chronicle: &Chronicle) -> Result<CircuitBreaker<Chroni
         .build()?;
     let breaker = CircuitBreaker::builder(policy).name(SERVERS[server]);
     Ok(breaker.seed(Scenario::SEED).observe(chronicle.clone()).build())
+}
+
+/// The limits of one server: 32 calls at once, 16 more that wait for at most 50 ms, and 500 calls
+/// in a second.
+fn limits(server: usize, chronicle: &Chronicle) -> Result<Limits, BoxError> {
+    let at_once = ConcurrencyLimitPolicy::builder()
+        .limit(32)
+        .max_waiting(16)
+        .max_wait(Duration::from_millis(50))
+        .build()?;
+    let in_time = RateLimitPolicy::builder().rate(500).burst(50).build()?;
+    let (name, chronicle) = (SERVERS[server], chronicle.clone());
+    Ok(Limits {
+        concurrency: ConcurrencyLimit::builder(at_once)
+            .name(name)
+            .observe(chronicle.clone())
+            .build(),
+        rate: RateLimit::builder(in_time).name(name).observe(chronicle).build(),
+    })
 }
 
 fn answer(result: Result<Reply, Status>) -> Answer {

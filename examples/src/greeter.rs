@@ -19,6 +19,8 @@ use std::{
 };
 
 use http::uri::PathAndQuery;
+use outrigger_core::{Rejection, RejectionResponseLayer};
+use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitLayer, RateLimit, RateLimitLayer};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
@@ -29,9 +31,9 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
+use tower::{Service, ServiceBuilder, service_fn};
 
-use crate::Health;
+use crate::{Chronicle, Health};
 
 const GREET: &str = "/outrigger.examples.Greeter/Greet";
 
@@ -51,17 +53,34 @@ pub struct Reply {
     pub words: String,
 }
 
+/// How many calls a greeter takes: the server's own limits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// At once.
+    pub concurrency: ConcurrencyLimit<Chronicle>,
+    /// In a second.
+    pub rate: RateLimit<Chronicle>,
+}
+
 /// Starts a greeter on a port that the system gives.
 ///
 /// # Errors
 ///
 /// When the system gives none.
-pub async fn serve(health: Health) -> io::Result<SocketAddr> {
-    serve_by(move |number| {
+pub async fn serve(health: Health, limits: Limits) -> io::Result<SocketAddr> {
+    let (connections, address) = listen().await?;
+    let layers = ServiceBuilder::new()
+        .layer(RejectionResponseLayer::new())
+        .layer(ConcurrencyLimitLayer::from_handle(limits.concurrency).grpc())
+        .layer(RateLimitLayer::from_handle(limits.rate).grpc())
+        .map_err(Rejection::from);
+    let attend = move |number| {
         let health = health.clone();
         async move { health.is_able_to_answer(number).await }
-    })
-    .await
+    };
+    let server = Server::builder().layer(layers.into_inner()).add_service(Greeter { attend });
+    tokio::spawn(server.serve_with_incoming(connections));
+    Ok(address)
 }
 
 /// Starts a greeter that takes the time of `attend` for each call, and answers those that it says
@@ -75,12 +94,16 @@ where
     F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = bool> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (connections, address) = listen().await?;
     let server = Server::builder().add_service(Greeter { attend });
     tokio::spawn(server.serve_with_incoming(connections));
     Ok(address)
+}
+
+async fn listen() -> io::Result<(TcpIncoming, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    Ok((TcpIncoming::from(listener).with_nodelay(Some(true)), address))
 }
 
 /// Asks a greeter through `service`: a channel, or a channel with layers around it.

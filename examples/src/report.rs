@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use self::chronicle::Change;
 pub use self::chronicle::Chronicle;
+use self::chronicle::{Change, Refusals};
 use crate::{
     load::Tally,
     program::{Told, json},
@@ -25,6 +25,8 @@ pub struct Report {
     governed: Side,
     ungoverned: Side,
     state_changes: Vec<Change>,
+    /// What the servers' own limits refused, of both clients' calls.
+    refused_by_servers: Vec<Refusals>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -76,6 +78,7 @@ impl Report {
             governed: Side::new(governed),
             ungoverned: Side::new(ungoverned),
             state_changes: chronicle.changes(),
+            refused_by_servers: chronicle.refusals(),
         }
     }
 
@@ -166,6 +169,8 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
+    use outrigger_ratelimit::{RateLimit, RateLimitPolicy};
+
     use super::*;
 
     fn row(server: &'static str, failed: u64, refused: u64) -> Row {
@@ -239,6 +244,20 @@ mod tests {
             let error = report.check().unwrap_err();
             assert!(error.contains(told), "{told}: {error}");
         }
+    }
+
+    #[test]
+    fn what_the_servers_refused_is_told_with_the_reason() {
+        let chronicle = Scenario::new("made-up").chronicle();
+        let policy = RateLimitPolicy::builder().rate(1).build().unwrap();
+        let limit = RateLimit::builder(policy).name("b").observe(chronicle.clone()).build();
+        let refused = (0..4).filter(|_| limit.try_acquire(1).is_err()).count();
+        assert_eq!(refused, 3);
+        let report = Report { refused_by_servers: chronicle.refusals(), ..kept() };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["refused_by_servers"][0]["reason"], "rate_reached");
+        let table = report.to_string();
+        assert!(table.ends_with("  b     3  by its rate limit: rate_reached\n"), "{table}");
     }
 
     #[test]

@@ -1,4 +1,10 @@
+#[cfg(feature = "http")]
+mod pass_on;
+
 use outrigger_core::{AttemptContext, CarryContext, Criticality};
+
+#[cfg(feature = "http")]
+pub use self::pass_on::{PassOnCriticality, PassOnCriticalityLayer};
 
 use crate::Asking;
 

@@ -10,6 +10,8 @@ mod limit;
 mod panel;
 
 mod future;
+#[cfg(feature = "http")]
+mod headers;
 mod layer;
 mod service;
 
@@ -20,3 +22,6 @@ pub use limit::{RateLimit, RateLimitBuilder};
 pub use panel::RateLimitPanel;
 pub use policy::{RateLimitPolicy, RateLimitPolicyBuilder};
 pub use service::RateLimitService;
+
+#[cfg(feature = "http")]
+pub use headers::{FindRateLimit, RateLimitHeaders, RateLimitHeadersFuture, RateLimitHeadersLayer};

@@ -7,9 +7,10 @@ use std::{
 };
 
 use allocation_counter::measure;
-use outrigger_core::Rejection;
+use outrigger_core::{Criticality, Rejection};
 use outrigger_ratelimit::{
-    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimitLayer, RateLimitPolicy,
+    ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimitLayer, ConcurrencyLimitPolicy,
+    RateLimitLayer, RateLimitPolicy, ThrottlePermit,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -57,4 +58,20 @@ fn limits_by_key_allocate_nothing_for_a_key_that_is_known() {
     let mut service = RateLimitLayer::per_key(policy, |(): &()| 7_u32).layer(inner());
     drop(service.call(()));
     assert_eq!(thousand(&mut service), (1_000, 0));
+}
+
+#[test]
+fn the_client_throttle_allocates_nothing_on_admit_and_on_refuse() {
+    let layer = ClientThrottleLayer::new(ClientThrottlePolicy::default());
+    let mut service = layer.layer(inner());
+    // A class makes its place with its first call.
+    drop(service.call(()));
+    assert_eq!(thousand(&mut service), (1_000, 0));
+    for _ in 0..100_000 {
+        let asked = layer.handle().try_acquire(Criticality::Critical);
+        let _ = asked.map(ThrottlePermit::not_accepted);
+    }
+    let (passed, allocations) = thousand(&mut service);
+    assert!(passed < 1_000, "most are refused");
+    assert_eq!(allocations, 0);
 }

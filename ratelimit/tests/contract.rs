@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use outrigger_core::{Enforcement, OnResponse};
+use outrigger_core::{Enforcement, ErrorsAreFailures, OnResponse};
 use outrigger_ratelimit::{
-    ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPolicy,
-    ConcurrencyLimitPolicyBuilder, Permit, RateLimitFuture, RateLimitLayer, RateLimitPolicy, Wait,
+    ClientThrottleFuture, ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimitFuture,
+    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, ConcurrencyLimitPolicyBuilder, Permit,
+    RateLimitFuture, RateLimitLayer, RateLimitPolicy, Wait,
 };
 use outrigger_testing::{Scripted, ScriptedFuture, laws};
 
@@ -35,11 +36,24 @@ fn the_rate_limit_keeps_the_laws_whatever_its_enforcement() {
 }
 
 #[test]
+fn the_client_throttle_keeps_the_laws_whatever_its_enforcement() {
+    for enforcement in [Enforcement::Enforced, Enforcement::Shadow, Enforcement::Disabled] {
+        // So generous that the failures that the laws are about are let through.
+        let policy = ClientThrottlePolicy::builder().min_requests(u32::MAX);
+        let policy = policy.enforcement(enforcement).build().expect("a valid policy");
+        laws::all(|| ClientThrottleLayer::new(policy));
+        laws::all(|| ClientThrottleLayer::per_key(policy, |request: &u32| request % 3));
+    }
+}
+
+#[test]
 fn the_futures_are_small_and_go_anywhere() {
     type Concurrency = ConcurrencyLimitFuture<Scripted, u32, Permit, Wait, OnResponse>;
     type Rate = RateLimitFuture<Scripted, u32, ()>;
+    type Throttle = ClientThrottleFuture<ScriptedFuture, (), ErrorsAreFailures, OnResponse>;
     laws::is_send_and_at_most::<Concurrency>(size_of::<ScriptedFuture>() + 320);
     laws::is_send_and_at_most::<Rate>(size_of::<ScriptedFuture>() + 96);
+    laws::is_send_and_at_most::<Throttle>(size_of::<ScriptedFuture>() + 96);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use outrigger_ratelimit::{ConcurrencyLimitPolicy, RateLimitPolicy, ShedWaiting};
+use outrigger_ratelimit::{
+    ClientThrottlePolicy, ConcurrencyLimitPolicy, CutShort, RateLimitPolicy, ShedWaiting,
+};
 use serde_json::{from_value, json, to_value};
 
 #[test]
@@ -22,6 +24,13 @@ fn a_policy_reads_as_it_was_written_and_what_is_missing_is_the_default() {
     assert_eq!(policy.time_per_token(), Duration::from_millis(100));
     let written = to_value(policy).expect("it can be written");
     assert_eq!(from_value::<RateLimitPolicy>(written).expect("and read"), policy);
+
+    let policy: ClientThrottlePolicy =
+        from_value(json!({ "k": 1.5, "window": "30s", "cut_short": "not_accepted" }))
+            .expect("a valid policy");
+    assert_eq!((policy.k(), policy.cut_short()), (1.5, CutShort::NotAccepted));
+    let written = to_value(policy).expect("it can be written");
+    assert_eq!(from_value::<ClientThrottlePolicy>(written).expect("and read"), policy);
 }
 
 #[test]
@@ -32,4 +41,7 @@ fn what_is_unknown_or_impossible_is_refused_with_its_name() {
     let error = |value| from_value::<RateLimitPolicy>(value).unwrap_err().to_string();
     assert!(error(json!({ "rate": 2_000_000 })).starts_with("`rate` is 2000000"));
     assert!(error(json!({ "qps": 3 })).contains("unknown field `qps`"));
+    let error = |value| from_value::<ClientThrottlePolicy>(value).unwrap_err().to_string();
+    assert_eq!(error(json!({ "k": 1 })), "`k` is 1.0; it must be from 1.01 to 100");
+    assert!(error(json!({ "ratio": 3 })).contains("unknown field `ratio`"));
 }

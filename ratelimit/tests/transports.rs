@@ -1,16 +1,20 @@
 //! The limits over real sockets: axum, hyper and tonic's accept stream.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use outrigger_core::{Rejection, RejectionResponseLayer};
+use outrigger_core::{Enforcement, Rejection, RejectionResponseLayer};
 use outrigger_ratelimit::{
-    BeyondLimit, ConcurrencyLimitLayer, ConcurrencyLimitPolicy, ConnectionLimit,
-    ConnectionLimitLayer, RateLimitLayer, RateLimitPolicy,
+    BeyondLimit, ConcurrencyLimitEvent, ConcurrencyLimitLayer, ConcurrencyLimitPolicy,
+    ConnectionLimit, ConnectionLimitLayer, RateLimitLayer, RateLimitPolicy,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -200,4 +204,68 @@ async fn a_place_is_held_until_the_body_ends_or_is_dropped() {
     assert_eq!(limit.in_flight(), 1);
     drop(response);
     assert_eq!(limit.in_flight(), 0, "a client that drops the body gives the place back at once");
+}
+
+#[tokio::test]
+async fn a_hyper_server_accepts_no_more_connections_than_the_limit() {
+    let limit = ConnectionLimit::new(1, BeyondLimit::Refuse).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut listener = limit.listener(listener);
+    tokio::spawn(async move {
+        loop {
+            let accept = async |listener: &mut TcpListener| listener.accept().await;
+            let (io, _peer) = listener.accept_with(accept).await.expect("it listens");
+            let service = hyper::service::service_fn(|_| async {
+                Ok::<_, Infallible>(Response::new(http_body_util::Empty::<Bytes>::new()))
+            });
+            let io = hyper_util::rt::TokioIo::new(io);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+        }
+    });
+    let mut first = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(&mut first).await, Some(200));
+    assert_eq!(limit.open(), 1);
+    let mut beyond = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(&mut beyond).await, None);
+    drop(first);
+    until_open(&limit, 0).await;
+    let mut next = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(&mut next).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_connection_limit_in_shadow_lets_all_in_and_tells_whom_it_would_have_refused() {
+    for beyond in [BeyondLimit::Refuse, BeyondLimit::Wait] {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&told);
+        let limit = ConnectionLimit::new(1, beyond).unwrap().observe(
+            move |name: &str, event: &ConcurrencyLimitEvent| {
+                log.lock().unwrap().push((name.to_owned(), *event));
+            },
+        );
+        limit.policy().update(|policy| policy.with_enforcement(Enforcement::Shadow));
+        limit.refresh();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        let listener = limit.listener(listener);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut first).await, Some(200));
+        let mut beyond_limit = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut beyond_limit).await, Some(200), "{beyond:?}");
+        assert_eq!(ask(&mut first).await, Some(200));
+        let told = told.lock().unwrap();
+        let would = |event: &ConcurrencyLimitEvent| match beyond {
+            BeyondLimit::Refuse => {
+                matches!(event, ConcurrencyLimitEvent::Refused { shadow: true, limit: 1, .. })
+            }
+            BeyondLimit::Wait => matches!(event, ConcurrencyLimitEvent::WouldWait { .. }),
+        };
+        assert!(!told.is_empty(), "{beyond:?}");
+        assert!(told.iter().all(|(name, event)| name == "connections" && would(event)), "{told:?}");
+        assert_eq!(limit.open(), 1, "who would have been refused is not counted");
+    }
 }

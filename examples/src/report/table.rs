@@ -11,6 +11,12 @@ pub(super) fn write(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     for change in &report.state_changes {
         writeln!(f, "  {change}")?;
     }
+    if !report.refused_by_servers.is_empty() {
+        writeln!(f, "\nrefused by the servers themselves, of the calls of both")?;
+    }
+    for refusals in &report.refused_by_servers {
+        writeln!(f, "{refusals}")?;
+    }
     Ok(())
 }
 

@@ -59,21 +59,26 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let asking = asking(&mut request, &self.context, &self.criticality);
-        let state = match self.limits.enter_for(&request, asking) {
+        // Each case makes the future where the caller wants it: moving one costs as much as the
+        // rest.
+        match self.limits.enter_for(&request, asking) {
             Entry::Admitted(permit) => {
                 let response = self.inner.call(request);
                 let completion = self.completion.clone();
-                State::Running { response, permit: Some(permit), completion }
+                let state = State::Running { response, permit: Some(permit), completion };
+                ConcurrencyLimitFuture { state }
             }
             Entry::Waiting(wait) => {
                 // Clones that are not ready, here and in the call that waits: the ready value is
                 // dropped, so that it keeps no place of a service further in from anybody.
                 let not_ready = self.inner.clone();
                 self.inner = not_ready.clone();
-                State::Waiting { wait, held: Some((not_ready, request, self.completion.clone())) }
+                let held = Some((not_ready, request, self.completion.clone()));
+                ConcurrencyLimitFuture { state: State::Waiting { wait, held } }
             }
-            Entry::Refused(rejection) => State::Refused { rejection: Some(rejection) },
-        };
-        ConcurrencyLimitFuture { state }
+            Entry::Refused(rejection) => {
+                ConcurrencyLimitFuture { state: State::Refused { rejection: Some(rejection) } }
+            }
+        }
     }
 }

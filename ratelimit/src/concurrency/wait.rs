@@ -30,8 +30,7 @@ pub struct Wait<O = ()> {
     asking: Asking,
     since: Instant,
     /// Made when it is first polled.
-    #[pin]
-    timer: Option<Sleep>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<O> Wait<O> {
@@ -49,7 +48,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> Future for Wait<O> {
     type Output = Result<Permit<O>, Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         let shared = &this.stripe.shared;
         let key = this.key.expect("not polled after completion");
         let mut verdict = shared.gate.verdict(key, cx.waker().clone());
@@ -57,10 +56,11 @@ impl<O: Observe<ConcurrencyLimitEvent>> Future for Wait<O> {
             if this.timer.is_none() {
                 let latest = this.since.checked_add(shared.policy().load().max_wait());
                 let end = [latest, this.asking.deadline].into_iter().flatten().min();
-                this.timer.set(end.map(sleep_until));
+                // Boxed: once for each call that waits, so that the future of all others is small.
+                *this.timer = end.map(|end| Box::pin(sleep_until(end)));
             }
-            let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
-            if timer.poll(cx).is_pending() {
+            let Some(timer) = this.timer else { return Poll::Pending };
+            if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             verdict = shared.gate.give_up(key);

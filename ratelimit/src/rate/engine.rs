@@ -144,6 +144,14 @@ impl Bucket {
         Duration::from_nanos(self.full_at.load(Ordering::Acquire).saturating_sub(ns_now))
     }
 
+    /// How long until there is one whole token more than now.
+    pub(crate) fn next_in(&self, now: Instant) -> Duration {
+        let ns_now: u64 = self.reading(now).into();
+        let missing = self.full_at.load(Ordering::Acquire).saturating_sub(ns_now);
+        let ns = self.ns_per_token().max(1);
+        Duration::from_nanos(if missing == 0 { 0 } else { (missing - 1) % ns + 1 })
+    }
+
     pub(crate) fn time_for(&self, tokens: u64) -> Duration {
         Duration::from_nanos(self.ns_per_token().saturating_mul(tokens))
     }
@@ -207,6 +215,8 @@ mod tests {
         assert_eq!(bucket.take(1, start), Ok(()));
         assert_eq!(bucket.take(1, start + 3 * MS), Err(Shortage::For(7 * MS)));
         assert_eq!(bucket.take(1, start + 9 * MS), Err(Shortage::For(MS)));
+        assert_eq!(bucket.next_in(start + 9 * MS), MS);
+        assert_eq!(bucket.next_in(start + 10 * MS), Duration::ZERO);
         assert_eq!(bucket.take(1, start + 10 * MS), Ok(()));
     }
 

@@ -24,7 +24,7 @@ use crate::{ByKey, ByMethod, OTHER, rate::future::Waiting};
 /// | `X` | where the deadline travels ([`CarryContext`]) | nowhere |
 #[derive(Clone, Debug)]
 pub struct RateLimitLayer<L = RateLimit, P = OneToken, X = NoContext> {
-    limits: L,
+    pub(super) limits: L,
     price: P,
     context: X,
 }
@@ -97,8 +97,8 @@ impl<Request, O: Observe<RateLimitEvent>> ChooseRateLimit<Request> for RateLimit
 /// Chooses a limit of a panel by a key that `N` reads from the request.
 #[derive(Debug)]
 pub struct KeyedRate<N, K, O = ()> {
-    panel: RateLimitPanel<K, O>,
-    read_key: N,
+    pub(super) panel: RateLimitPanel<K, O>,
+    pub(super) read_key: N,
 }
 
 impl<N: Clone, K, O> Clone for KeyedRate<N, K, O> {

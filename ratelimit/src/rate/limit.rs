@@ -140,6 +140,7 @@ impl<O: Observe<RateLimitEvent>> RateLimit<O> {
         }
     }
 
+    #[inline]
     pub(crate) fn enter(&self, cost: u32, deadline: Option<Instant>) -> RateEntry<O> {
         self.ask(cost, deadline, true)
     }
@@ -164,6 +165,8 @@ impl<O: Observe<RateLimitEvent>> RateLimit<O> {
         }
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: moves are what costs beside the bucket")]
     fn ask(&self, cost: u32, deadline: Option<Instant>, may_wait: bool) -> RateEntry<O> {
         let shared = &*self.shared;
         shared.follow_policy();
@@ -195,6 +198,7 @@ impl<O: Observe<RateLimitEvent>> RateLimit<O> {
         self.queue_up(cost, deadline, now)
     }
 
+    #[inline(never)]
     fn queue_up(&self, cost: u32, deadline: Option<Instant>, now: Instant) -> RateEntry<O> {
         let shared = &*self.shared;
         let policy = shared.policy.load();
@@ -276,6 +280,12 @@ impl<O> RateLimit<O> {
     #[must_use]
     pub fn full_in(&self) -> Duration {
         self.shared.bucket.full_in(Instant::now())
+    }
+
+    /// How long until the next whole token is there; nothing when the bucket is full.
+    #[must_use]
+    pub fn next_in(&self) -> Duration {
+        self.shared.bucket.next_in(Instant::now())
     }
 
     /// How many calls wait for tokens.

@@ -55,17 +55,22 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let cost = self.price.price_of(&request);
         let deadline = deadline_of(&self.context, &request);
-        let state = match self.limits.enter_for(&request, cost, deadline) {
-            Ok(None) => State::Running { response: self.inner.call(request) },
+        // Each case makes the future where the caller wants it: moving one costs too much.
+        match self.limits.enter_for(&request, cost, deadline) {
+            Ok(None) => {
+                RateLimitFuture { state: State::Running { response: self.inner.call(request) } }
+            }
             Ok(Some(wait)) => {
                 // Clones that are not ready, here and in the call that waits: the ready value is
                 // dropped, so that it keeps no place of a service further in from anybody.
                 let not_ready = self.inner.clone();
                 self.inner = not_ready.clone();
-                State::Waiting { wait, held: Some((not_ready, request)) }
+                let held = Some((not_ready, request));
+                RateLimitFuture { state: State::Waiting { wait, held } }
             }
-            Err(rejection) => State::Refused { rejection: Some(rejection) },
-        };
-        RateLimitFuture { state }
+            Err(rejection) => {
+                RateLimitFuture { state: State::Refused { rejection: Some(rejection) } }
+            }
+        }
     }
 }
