@@ -22,7 +22,11 @@ use outrigger_retry::{
     Backoff, GrpcCodes, ReplayBody, RetryBudget, RetryEvent, RetryLayer, RetryPolicy,
     RetryPolicyBuilder, Sent, StopReason,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tower::{BoxError, Layer, Service, ServiceExt};
 
@@ -343,6 +347,87 @@ async fn another_reset_may_have_been_executed() {
     let seen = call(RetryPolicy::failure(), address).await;
     seen.status.as_ref().unwrap_err();
     assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent));
+}
+
+/// A server that says goodbye to its first connection as soon as a call comes in on it, naming
+/// `last_stream` as the last that it processed, closes it if `closes`, and answers the calls of the
+/// next.
+async fn leaving(last_stream: u32, code: h2::Reason, closes: bool) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        await_call(&mut stream).await;
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let goodbye = [0, 0, 8, 7, 0, 0, 0, 0, 0];
+        let last_and_code = [last_stream.to_be_bytes(), u32::from(code).to_be_bytes()].concat();
+        stream.write_all(&[&settings[..], &goodbye, &last_and_code].concat()).await.unwrap();
+        let _stays_open = if closes {
+            stream.shutdown().await.unwrap();
+            None
+        } else {
+            Some(stream)
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_request, mut respond))) = connection.accept().await {
+            let head = Response::builder().header("grpc-status", "0").body(()).unwrap();
+            respond.send_response(head, true).unwrap();
+        }
+    });
+    address
+}
+
+/// Reads frames up to the head of a request.
+async fn await_call(stream: &mut TcpStream) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length.try_into().unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 1 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_last_that_a_leaving_server_processed_is_sent_again() {
+    for code in [h2::Reason::NO_ERROR, h2::Reason::ENHANCE_YOUR_CALM] {
+        let address = leaving(0, code, false).await;
+        // Not idempotent, no code listed.
+        let seen = call(RetryPolicy::failure(), address).await;
+        assert_eq!(seen.status.as_deref(), Ok("0"), "{code:?}");
+        let kind = outrigger_retry::AttemptKind::Transparent;
+        let transparent = RetryEvent::AttemptSent { number: 1, kind, shadow: false };
+        assert!(seen.events.contains(&transparent), "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tonic_status_still_says_whether_the_call_was_processed() {
+    use h2::Reason;
+    for (last_stream, expected) in [(0, Sent::Refused), (1, Sent::Maybe)] {
+        let address = leaving(last_stream, Reason::NO_ERROR, last_stream == 1).await;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let request = Request::new(tonic::body::Body::empty());
+        let error = channel.connect_lazy().oneshot(request).await.unwrap_err();
+        assert_eq!(Sent::of_error(&error), expected);
+        assert_eq!(Sent::of_error(&tonic::Status::from_error(error.into())), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_a_leaving_server_may_have_processed_is_not_sent_again() {
+    for code in [h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR] {
+        let address = leaving(1, code, true).await;
+        let seen = call(RetryPolicy::failure(), address).await;
+        seen.status.as_ref().unwrap_err();
+        assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent), "{code:?}");
+    }
 }
 
 mod three_hops {
