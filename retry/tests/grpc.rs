@@ -430,6 +430,35 @@ async fn a_call_that_a_leaving_server_may_have_processed_is_not_sent_again() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_that_this_side_gives_up_says_nothing_of_its_calls() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        await_call(&mut stream).await;
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Data belong to a stream: the client must take leave.
+        let data_of_no_stream = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+        stream.write_all(&[settings, data_of_no_stream].concat()).await.unwrap();
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    });
+    let seen = call(RetryPolicy::failure(), address).await;
+    seen.status.as_ref().unwrap_err();
+    assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent));
+}
+
+#[tokio::test]
+async fn what_a_closed_connection_did_not_take_was_never_sent() {
+    let (near, far) = tokio::io::duplex(64);
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(near)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    drop((connection, far));
+    let request = Request::new(Full::<Bytes>::default());
+    let error = sender.send_request(request).await.unwrap_err();
+    assert_eq!(Sent::of_error(&error), Sent::No);
+}
+
 mod three_hops {
     //! Three tonic servers in a row, the last of which fails: its attempts are not the power of the
     //! retries of a hop.
