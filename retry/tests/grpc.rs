@@ -459,6 +459,56 @@ async fn what_a_closed_connection_did_not_take_was_never_sent() {
     assert_eq!(Sent::of_error(&error), Sent::No);
 }
 
+#[tokio::test]
+async fn a_tonic_channel_is_retried_as_it_stands() {
+    use outrigger_retry::ReplayTonic;
+    use tonic::body::Body;
+
+    /// What generated clients take.
+    fn as_client<S: tonic::client::GrpcService<Body>>(service: S) -> S {
+        service
+    }
+
+    for (most_bytes, status, attempts) in [(100, "0", 2), (3, "14", 1)] {
+        let server = Server::giving([trailers_only("14"), message_then("0")]);
+        let address = server.start().await;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let transport = channel.connect_lazy().map_err(|e| tonic::Status::from_error(e.into()));
+        let layer = RetryLayer::new(service_config().build().unwrap())
+            .grpc()
+            .replay(ReplayTonic::up_to(most_bytes));
+        let mut service = as_client(layer.layer(transport));
+        let body = Body::new(Full::<Bytes>::from("the request"));
+        let request = Request::post("http://shop/").body(body).unwrap();
+        let answer = service.ready().await.unwrap().call(request).await.unwrap();
+        let head = answer.headers().get("grpc-status").cloned();
+        let trailers = answer.into_body().collect().await.unwrap().trailers().cloned();
+        let got_status = head.or_else(|| trailers?.remove("grpc-status"));
+        assert_eq!(got_status.unwrap(), status);
+        let got = server.got();
+        assert_eq!(got.len(), attempts);
+        assert!(got.iter().all(|got| got.body == "the request"));
+    }
+}
+
+#[tokio::test]
+async fn a_tonic_request_keeps_its_metadata_and_extensions() {
+    use outrigger_retry::{CloneRequest, CloneTonic};
+    let mut request = tonic::Request::new("seven");
+    request.metadata_mut().insert("key", "value".parse().unwrap());
+    request.extensions_mut().insert(7_u32);
+    let replay = CloneTonic;
+    let (first, mut kept) = replay.keep(request);
+    let second = replay.again(&mut kept, false).unwrap();
+    let third = replay.again(&mut kept, true).unwrap();
+    assert!(replay.again(&mut kept, true).is_none(), "the last took what was kept");
+    for request in [first, second, third] {
+        assert_eq!(request.metadata().get("key").unwrap(), "value");
+        assert_eq!(request.extensions().get::<u32>(), Some(&7));
+        assert_eq!(request.into_inner(), "seven");
+    }
+}
+
 mod three_hops {
     //! Three tonic servers in a row, the last of which fails: its attempts are not the power of the
     //! retries of a hop.
@@ -469,7 +519,7 @@ mod three_hops {
         task::{Context, Poll},
     };
 
-    use outrigger_retry::ChainLayer;
+    use outrigger_retry::{ChainLayer, ReplayTonic};
     use tonic::{
         Status,
         body::Body,
@@ -514,11 +564,11 @@ mod three_hops {
     /// Asks the next hop with two retries, as each hop does.
     async fn ask(next: Channel) -> Response<Body> {
         let policy = service_config().build().unwrap();
-        let transport = next
-            .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-            .map_err(|error| Status::from_error(error.into()));
-        let mut service =
-            RetryLayer::new(policy).budget(RetryBudget::unlimited()).grpc().layer(transport);
+        let mut service = RetryLayer::new(policy)
+            .budget(RetryBudget::unlimited())
+            .grpc()
+            .replay(ReplayTonic::default())
+            .layer(next.map_err(|error| Status::from_error(error.into())));
         let request = Request::post("http://next/shop.Stock/Get").body(Body::empty()).unwrap();
         match service.ready().await.unwrap().call(request).await {
             Ok(answer) => answer.map(Body::new),

@@ -190,6 +190,15 @@ impl<B: Body> ReplayBody<B> {
         Self { state: State::Own(body) }
     }
 
+    /// The body as it was, if nobody else reads it.
+    #[cfg(feature = "tonic")]
+    pub(super) fn into_own(self) -> Result<B, Self> {
+        match self.state {
+            State::Own(body) => Ok(body),
+            state => Err(Self { state }),
+        }
+    }
+
     pub(super) const fn empty() -> Self {
         Self { state: State::Empty }
     }
