@@ -605,4 +605,17 @@ mod three_hops {
             assert_eq!(seen, expected, "attempts at each hop");
         }
     }
+
+    #[tokio::test]
+    async fn a_call_that_is_a_retry_already_is_retried_at_no_hop() {
+        let (third, calls_of_third) = start(None, true).await;
+        let (second, calls_of_second) = start(Some(third), true).await;
+        let (first, _) = start(Some(second), true).await;
+        let request =
+            Request::post("http://next/shop.Stock/Get").header("rpc-persist-retryreq", "1");
+        let answer = first.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "14");
+        let seen = [calls_of_second, calls_of_third].map(|calls| calls.load(Ordering::Relaxed));
+        assert_eq!(seen, [1, 1]);
+    }
 }
