@@ -163,7 +163,7 @@
 //! | --- | --- |
 //! | `http` | `.http()` and `.grpc()`: bodies kept for a retry, deadlines, pushback, marks of retries; `ChainLayer` for servers |
 //! | `hyper` | `http`, and what the errors of hyper and of HTTP/2 say about whether a call was sent |
-//! | `tonic` | `hyper`, and refusals as `tonic::Status` |
+//! | `tonic` | `hyper`, refusals as `tonic::Status`, and `ReplayTonic` for its channels |
 //! | `serde` | policies from files |
 
 #![forbid(unsafe_code)]
@@ -201,6 +201,8 @@ pub use timeout::{
     TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder, TimeoutService,
 };
 
+#[cfg(feature = "tonic")]
+pub use replay::{CloneTonic, KeptTonic, ReplayTonic};
 #[cfg(feature = "http")]
 pub use timeout::GrpcDeadline;
 #[cfg(feature = "http")]

@@ -47,7 +47,9 @@ impl<B: Body> Unpin for Peek<B> {}
 
 /// A body of which the begin may have been read already. Gives all of it, in order.
 pub struct PeekedBody<B: Body> {
-    frames: VecDeque<Frame<B::Data>>,
+    /// A short answer is one frame of data: its place is here, so that it costs no allocation.
+    first: Option<Frame<B::Data>>,
+    others: VecDeque<Frame<B::Data>>,
     end: Option<End<B::Error>>,
     body: B,
 }
@@ -61,7 +63,7 @@ enum End<E> {
 
 impl<B: Body> PeekedBody<B> {
     pub(crate) const fn new(body: B) -> Self {
-        Self { frames: VecDeque::new(), end: None, body }
+        Self { first: None, others: VecDeque::new(), end: None, body }
     }
 
     /// The trailers, if they were read and not given yet.
@@ -78,13 +80,26 @@ impl<B: Body> PeekedBody<B> {
     pub const fn has_failed(&self) -> bool {
         matches!(self.end, Some(End::Failed(_)))
     }
+
+    /// The bytes that were read and not given yet.
+    fn bytes_read(&self) -> usize {
+        let frames = self.first.iter().chain(&self.others);
+        frames.filter_map(Frame::data_ref).map(Buf::remaining).sum()
+    }
+
+    fn keep(&mut self, frame: Frame<B::Data>) {
+        if self.first.is_none() && self.others.is_empty() {
+            self.first = Some(frame);
+        } else {
+            self.others.push_back(frame);
+        }
+    }
 }
 
 impl<B: Body + Unpin> PeekedBody<B> {
     /// Ready when the end was read, or too much before it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut bytes: usize =
-            self.frames.iter().filter_map(Frame::data_ref).map(Buf::remaining).sum();
+        let mut bytes = self.bytes_read();
         while bytes <= MOST_BYTES {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => self.end = Some(End::Over),
@@ -92,8 +107,12 @@ impl<B: Body + Unpin> PeekedBody<B> {
                 Some(Ok(frame)) => match frame.into_trailers() {
                     Ok(trailers) => self.end = Some(End::Trailers(trailers)),
                     Err(frame) => {
-                        bytes += frame.data_ref().map_or(0, Buf::remaining);
-                        self.frames.push_back(frame);
+                        let more = frame.data_ref().map_or(0, Buf::remaining);
+                        // One without bytes says nothing, and would cost something to keep.
+                        if more > 0 {
+                            bytes = bytes.saturating_add(more);
+                            self.keep(frame);
+                        }
                         continue;
                     }
                 },
@@ -115,7 +134,7 @@ impl<B: Body + Unpin> Body for PeekedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
-        if let Some(frame) = this.frames.pop_front() {
+        if let Some(frame) = this.first.take().or_else(|| this.others.pop_front()) {
             return Poll::Ready(Some(Ok(frame)));
         }
         let Some(end) = &mut this.end else { return Pin::new(&mut this.body).poll_frame(cx) };
@@ -127,7 +146,8 @@ impl<B: Body + Unpin> Body for PeekedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty()
+        self.first.is_none()
+            && self.others.is_empty()
             && match &self.end {
                 None => self.body.is_end_stream(),
                 Some(end) => matches!(end, End::Over),
@@ -135,9 +155,7 @@ impl<B: Body + Unpin> Body for PeekedBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read =
-            self.frames.iter().filter_map(Frame::data_ref).map(Buf::remaining).sum::<usize>();
-        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        let read = u64::try_from(self.bytes_read()).unwrap_or(u64::MAX);
         let rest = match self.end {
             None => self.body.size_hint(),
             Some(_) => SizeHint::with_exact(0),
@@ -161,7 +179,7 @@ impl<B: Body + Default> Default for PeekedBody<B> {
 impl<B: Body + fmt::Debug> fmt::Debug for PeekedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeekedBody")
-            .field("frames", &self.frames.len())
+            .field("bytes_read", &self.bytes_read())
             .field("body", &self.body)
             .finish_non_exhaustive()
     }
@@ -255,6 +273,33 @@ mod tests {
         let body = assert_ready!(tokio_test::task::spawn(Peek::new(response, true)).poll());
         assert!(body.body().has_failed());
         assert_eq!(collect(body.into_body()), Err("reset"));
+    }
+
+    #[test]
+    fn frames_keep_their_order_and_those_without_bytes_cost_nothing() {
+        let text = |text: &'static str| {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
+        };
+        let many = std::iter::repeat_with(|| data(0)).take(100);
+        let frames = [text("one "), text("two "), text("three")].into_iter().chain(many);
+        let frames: VecDeque<Read> = frames.chain([trailers("0")]).collect();
+        let response = Response::new(body(frames));
+        let body = assert_ready!(tokio_test::task::spawn(Peek::new(response, true)).poll());
+        assert_eq!(body.body().others.len(), 2);
+        let collected = assert_ready!(tokio_test::task::spawn(body.into_body().collect()).poll());
+        assert_eq!(collected.expect("whole").to_bytes(), "one two three");
+    }
+
+    #[test]
+    fn a_short_answer_is_read_and_given_without_an_allocation() {
+        let response = Response::new(body([data(5), trailers("0"), Poll::Ready(None)]));
+        let counted = allocation_counter::measure(|| {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let peek = Pin::new(&mut Peek::new(response, true)).poll(&mut cx);
+            let mut body = assert_ready!(peek).into_body();
+            while assert_ready!(Pin::new(&mut body).poll_frame(&mut cx)).is_some() {}
+        });
+        assert_eq!(counted.count_total, 0);
     }
 
     #[test]

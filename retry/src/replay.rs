@@ -2,7 +2,11 @@
 mod body;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "tonic")]
+mod tonic;
 
+#[cfg(feature = "tonic")]
+pub use self::tonic::{CloneTonic, KeptTonic, ReplayTonic};
 #[cfg(feature = "http")]
 pub use self::{
     body::{BodyLost, ReplayBody},

@@ -93,3 +93,75 @@ fn a_first_attempt_that_succeeds_allocates_nothing() {
     let quantile = RetryPolicy::mixed(QuantileDelay::of(0.99)).idempotent(true);
     laws::a_call_allocates_nothing(retry(quantile, Enforcement::Enforced));
 }
+
+#[cfg(feature = "http")]
+mod http {
+    //! The layers of HTTP, and bodies under their laws.
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use outrigger_retry::{ChainLayer, RetryLayer};
+    use outrigger_testing::{Scripted, ScriptedHttp, laws};
+    use tower::{Layer, ServiceBuilder, layer::layer_fn};
+
+    use super::{ALL, HOUR, RetryPolicy, RetryPolicyBuilder};
+
+    #[test]
+    fn the_chain_keeps_the_laws() {
+        laws::all(|| {
+            layer_fn(|inner: Scripted| {
+                ServiceBuilder::new()
+                    .map_request(Request::<u32>::new)
+                    .map_response(Response::<u32>::into_body)
+                    .layer(ChainLayer::new())
+                    .map_request(Request::<u32>::into_body)
+                    .map_response(Response::<u32>::new)
+                    .service(inner)
+            })
+        });
+        laws::http::all(ChainLayer::new);
+    }
+
+    fn policies() -> Vec<RetryPolicyBuilder> {
+        let idempotent = |policy: RetryPolicyBuilder| policy.idempotent(true);
+        let policies =
+            [RetryPolicy::failure(), RetryPolicy::backup(HOUR), RetryPolicy::mixed(HOUR)];
+        let with = |enforcement| policies.map(|policy| idempotent(policy).enforcement(enforcement));
+        ALL.into_iter().flat_map(with).collect()
+    }
+
+    #[test]
+    fn bodies_pass_through_retries_as_they_are() {
+        for policy in policies() {
+            let policy = policy.build().expect("it can be");
+            laws::http::all(|| over_http(RetryLayer::new(policy).http()));
+            laws::http::all(|| over_http(RetryLayer::new(policy).grpc()));
+        }
+    }
+
+    /// What panics in a body that is read before it is given, panics in the call: of that law there
+    /// is nothing to see.
+    #[test]
+    fn bodies_that_are_read_for_their_status_are_given_as_they_are() {
+        for policy in policies() {
+            let policy = policy.unary(true).build().expect("it can be");
+            let layer = || over_http(RetryLayer::new(policy).grpc());
+            laws::http::a_body_passes_as_it_is(layer);
+            laws::http::dropping_a_body_at_any_frame_leaves_nothing_behind(layer);
+            laws::http::a_body_that_is_over_but_kept_leaves_nothing_behind(layer);
+        }
+    }
+
+    /// The layer takes bodies; the law sends none.
+    fn over_http<L: Layer<ScriptedHttp>>(
+        layer: L,
+    ) -> impl Layer<ScriptedHttp, Service = tower::util::MapRequest<L::Service, AddBody>> {
+        layer_fn(move |inner| {
+            let add_body: AddBody = |request| request.map(|()| Empty::new());
+            tower::util::MapRequest::new(layer.layer(inner), add_body)
+        })
+    }
+
+    type AddBody = fn(Request<()>) -> Request<Empty<Bytes>>;
+}

@@ -22,7 +22,11 @@ use outrigger_retry::{
     Backoff, GrpcCodes, ReplayBody, RetryBudget, RetryEvent, RetryLayer, RetryPolicy,
     RetryPolicyBuilder, Sent, StopReason,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tower::{BoxError, Layer, Service, ServiceExt};
 
@@ -345,6 +349,166 @@ async fn another_reset_may_have_been_executed() {
     assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent));
 }
 
+/// A server that says goodbye to its first connection as soon as a call comes in on it, naming
+/// `last_stream` as the last that it processed, closes it if `closes`, and answers the calls of the
+/// next.
+async fn leaving(last_stream: u32, code: h2::Reason, closes: bool) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        await_call(&mut stream).await;
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let goodbye = [0, 0, 8, 7, 0, 0, 0, 0, 0];
+        let last_and_code = [last_stream.to_be_bytes(), u32::from(code).to_be_bytes()].concat();
+        stream.write_all(&[&settings[..], &goodbye, &last_and_code].concat()).await.unwrap();
+        let _stays_open = if closes {
+            stream.shutdown().await.unwrap();
+            None
+        } else {
+            Some(stream)
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_request, mut respond))) = connection.accept().await {
+            let head = Response::builder().header("grpc-status", "0").body(()).unwrap();
+            respond.send_response(head, true).unwrap();
+        }
+    });
+    address
+}
+
+/// Reads frames up to the head of a request.
+async fn await_call(stream: &mut TcpStream) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length.try_into().unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 1 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_last_that_a_leaving_server_processed_is_sent_again() {
+    for code in [h2::Reason::NO_ERROR, h2::Reason::ENHANCE_YOUR_CALM] {
+        let address = leaving(0, code, false).await;
+        // Not idempotent, no code listed.
+        let seen = call(RetryPolicy::failure(), address).await;
+        assert_eq!(seen.status.as_deref(), Ok("0"), "{code:?}");
+        let kind = outrigger_retry::AttemptKind::Transparent;
+        let transparent = RetryEvent::AttemptSent { number: 1, kind, shadow: false };
+        assert!(seen.events.contains(&transparent), "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tonic_status_still_says_whether_the_call_was_processed() {
+    use h2::Reason;
+    for (last_stream, expected) in [(0, Sent::Refused), (1, Sent::Maybe)] {
+        let address = leaving(last_stream, Reason::NO_ERROR, last_stream == 1).await;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let request = Request::new(tonic::body::Body::empty());
+        let error = channel.connect_lazy().oneshot(request).await.unwrap_err();
+        assert_eq!(Sent::of_error(&error), expected);
+        assert_eq!(Sent::of_error(&tonic::Status::from_error(error.into())), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_a_leaving_server_may_have_processed_is_not_sent_again() {
+    for code in [h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR] {
+        let address = leaving(1, code, true).await;
+        let seen = call(RetryPolicy::failure(), address).await;
+        seen.status.as_ref().unwrap_err();
+        assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent), "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_this_side_gives_up_says_nothing_of_its_calls() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        await_call(&mut stream).await;
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Data belong to a stream: the client must take leave.
+        let data_of_no_stream = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+        stream.write_all(&[settings, data_of_no_stream].concat()).await.unwrap();
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    });
+    let seen = call(RetryPolicy::failure(), address).await;
+    seen.status.as_ref().unwrap_err();
+    assert_eq!(seen.stopped(), Some(StopReason::NotIdempotent));
+}
+
+#[tokio::test]
+async fn what_a_closed_connection_did_not_take_was_never_sent() {
+    let (near, far) = tokio::io::duplex(64);
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(near)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    drop((connection, far));
+    let request = Request::new(Full::<Bytes>::default());
+    let error = sender.send_request(request).await.unwrap_err();
+    assert_eq!(Sent::of_error(&error), Sent::No);
+}
+
+#[tokio::test]
+async fn a_tonic_channel_is_retried_as_it_stands() {
+    use outrigger_retry::ReplayTonic;
+    use tonic::body::Body;
+
+    /// What generated clients take.
+    fn as_client<S: tonic::client::GrpcService<Body>>(service: S) -> S {
+        service
+    }
+
+    for (most_bytes, status, attempts) in [(100, "0", 2), (3, "14", 1)] {
+        let server = Server::giving([trailers_only("14"), message_then("0")]);
+        let address = server.start().await;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let transport = channel.connect_lazy().map_err(|e| tonic::Status::from_error(e.into()));
+        let layer = RetryLayer::new(service_config().build().unwrap())
+            .grpc()
+            .replay(ReplayTonic::up_to(most_bytes));
+        let mut service = as_client(layer.layer(transport));
+        let body = Body::new(Full::<Bytes>::from("the request"));
+        let request = Request::post("http://shop/").body(body).unwrap();
+        let answer = service.ready().await.unwrap().call(request).await.unwrap();
+        let head = answer.headers().get("grpc-status").cloned();
+        let trailers = answer.into_body().collect().await.unwrap().trailers().cloned();
+        let got_status = head.or_else(|| trailers?.remove("grpc-status"));
+        assert_eq!(got_status.unwrap(), status);
+        let got = server.got();
+        assert_eq!(got.len(), attempts);
+        assert!(got.iter().all(|got| got.body == "the request"));
+    }
+}
+
+#[tokio::test]
+async fn a_tonic_request_keeps_its_metadata_and_extensions() {
+    use outrigger_retry::{CloneRequest, CloneTonic};
+    let mut request = tonic::Request::new("seven");
+    request.metadata_mut().insert("key", "value".parse().unwrap());
+    request.extensions_mut().insert(7_u32);
+    let replay = CloneTonic;
+    let (first, mut kept) = replay.keep(request);
+    let second = replay.again(&mut kept, false).unwrap();
+    let third = replay.again(&mut kept, true).unwrap();
+    assert!(replay.again(&mut kept, true).is_none(), "the last took what was kept");
+    for request in [first, second, third] {
+        assert_eq!(request.metadata().get("key").unwrap(), "value");
+        assert_eq!(request.extensions().get::<u32>(), Some(&7));
+        assert_eq!(request.into_inner(), "seven");
+    }
+}
+
 mod three_hops {
     //! Three tonic servers in a row, the last of which fails: its attempts are not the power of the
     //! retries of a hop.
@@ -355,7 +519,7 @@ mod three_hops {
         task::{Context, Poll},
     };
 
-    use outrigger_retry::ChainLayer;
+    use outrigger_retry::{ChainLayer, ReplayTonic};
     use tonic::{
         Status,
         body::Body,
@@ -400,11 +564,11 @@ mod three_hops {
     /// Asks the next hop with two retries, as each hop does.
     async fn ask(next: Channel) -> Response<Body> {
         let policy = service_config().build().unwrap();
-        let transport = next
-            .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-            .map_err(|error| Status::from_error(error.into()));
-        let mut service =
-            RetryLayer::new(policy).budget(RetryBudget::unlimited()).grpc().layer(transport);
+        let mut service = RetryLayer::new(policy)
+            .budget(RetryBudget::unlimited())
+            .grpc()
+            .replay(ReplayTonic::default())
+            .layer(next.map_err(|error| Status::from_error(error.into())));
         let request = Request::post("http://next/shop.Stock/Get").body(Body::empty()).unwrap();
         match service.ready().await.unwrap().call(request).await {
             Ok(answer) => answer.map(Body::new),
@@ -440,5 +604,18 @@ mod three_hops {
                 .map(|calls| calls.load(Ordering::Relaxed));
             assert_eq!(seen, expected, "attempts at each hop");
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_a_retry_already_is_retried_at_no_hop() {
+        let (third, calls_of_third) = start(None, true).await;
+        let (second, calls_of_second) = start(Some(third), true).await;
+        let (first, _) = start(Some(second), true).await;
+        let request =
+            Request::post("http://next/shop.Stock/Get").header("rpc-persist-retryreq", "1");
+        let answer = first.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "14");
+        let seen = [calls_of_second, calls_of_third].map(|calls| calls.load(Ordering::Relaxed));
+        assert_eq!(seen, [1, 1]);
     }
 }

@@ -2,13 +2,17 @@ use std::{
     error::Error,
     fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+
+use self::waiting::{AttemptId, Waiting};
+
+mod waiting;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -24,12 +28,16 @@ enum State<B: Body> {
     Empty,
     /// Nobody else reads it.
     Own(B),
-    Shared {
-        source: Arc<Source<B>>,
-        /// How many frames this attempt has read.
-        position: usize,
-        has_given_trailers: bool,
-    },
+    Shared(Reader<B>),
+}
+
+/// How far one attempt has read.
+struct Reader<B: Body> {
+    source: Arc<Source<B>>,
+    id: AttemptId,
+    /// How many frames this attempt has read.
+    position: usize,
+    has_given_trailers: bool,
 }
 
 /// The body cannot be sent again: another attempt has read more than could be kept, or it failed
@@ -49,6 +57,8 @@ impl Error for BodyLost {}
 /// A body that several attempts read.
 pub(super) struct Source<B: Body> {
     shared: Mutex<Shared<B>>,
+    /// Made once an attempt has to wait.
+    waiting: OnceLock<Arc<Waiting>>,
 }
 
 struct Shared<B: Body> {
@@ -60,8 +70,9 @@ struct Shared<B: Body> {
     trailers: Option<HeaderMap>,
     /// What is left of it beyond `frames`, at least and at most.
     rest: SizeHint,
-    /// Attempts that wait for the next frame.
-    waiting: Vec<Waker>,
+    /// How many attempts read it just now.
+    attempts: usize,
+    next_id: AttemptId,
 }
 
 enum Original<B> {
@@ -84,9 +95,10 @@ impl<B: Body> Source<B> {
             most_bytes,
             trailers: None,
             rest,
-            waiting: Vec::new(),
+            attempts: 0,
+            next_id: AttemptId::default(),
         };
-        Self { shared: Mutex::new(shared) }
+        Self { shared: Mutex::new(shared), waiting: OnceLock::new() }
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -97,10 +109,15 @@ impl<B: Body> Source<B> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes all who wait, with no lock held.
+    fn waiting(&self) -> &Arc<Waiting> {
+        self.waiting.get_or_init(Arc::default)
+    }
+
+    /// To be called with no lock held.
     fn wake_all(&self) {
-        let waiting = mem::take(&mut self.lock().waiting);
-        waiting.into_iter().for_each(Waker::wake);
+        if let Some(waiting) = self.waiting.get() {
+            waiting.wake_all();
+        }
     }
 }
 
@@ -116,16 +133,16 @@ enum Read<B> {
 }
 
 impl<B: Body> Shared<B> {
-    fn read(&mut self, position: usize, has_given_trailers: bool, cx: &Context<'_>) -> Read<B> {
+    /// Many tiny frames cost more than their bytes: no more than so many are kept.
+    const MOST_FRAMES: usize = 1_024;
+
+    fn read(&mut self, position: usize, has_given_trailers: bool) -> Read<B> {
         if let Some(frame) = self.frames.get(position) {
             return Read::Frame(frame.clone());
         }
         match mem::replace(&mut self.body, Original::BeingRead) {
             Original::Here(body) => Read::Original(body),
-            Original::BeingRead => {
-                self.wait(cx);
-                Read::Wait
-            }
+            Original::BeingRead => Read::Wait,
             Original::Over => {
                 self.body = Original::Over;
                 match &self.trailers {
@@ -140,10 +157,16 @@ impl<B: Body> Shared<B> {
         }
     }
 
-    fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
-        }
+    /// Whether this much more may be kept.
+    fn has_room(&self, frame: &Frame<Bytes>) -> bool {
+        let bytes = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => data.len(),
+            (None, Some(trailers)) => {
+                trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+            }
+            (None, None) => 0,
+        };
+        self.bytes.saturating_add(bytes) <= self.most_bytes && self.frames.len() < Self::MOST_FRAMES
     }
 }
 
@@ -167,99 +190,170 @@ impl<B: Body> ReplayBody<B> {
         Self { state: State::Own(body) }
     }
 
+    /// The body as it was, if nobody else reads it.
+    #[cfg(feature = "tonic")]
+    pub(super) fn into_own(self) -> Result<B, Self> {
+        match self.state {
+            State::Own(body) => Ok(body),
+            state => Err(Self { state }),
+        }
+    }
+
     pub(super) const fn empty() -> Self {
         Self { state: State::Empty }
     }
 
-    pub(super) const fn shared(source: Arc<Source<B>>) -> Self {
-        Self { state: State::Shared { source, position: 0, has_given_trailers: false } }
+    pub(super) fn shared(source: Arc<Source<B>>) -> Self {
+        let mut shared = source.lock();
+        shared.attempts += 1;
+        let id = shared.next_id.take_next();
+        drop(shared);
+        let reader = Reader { source, id, position: 0, has_given_trailers: false };
+        Self { state: State::Shared(reader) }
+    }
+}
+
+impl<B: Body> Drop for Reader<B> {
+    fn drop(&mut self) {
+        let mut shared = self.source.lock();
+        shared.attempts -= 1;
+        drop(shared);
+        if let Some(waiting) = self.source.waiting.get() {
+            waiting.remove(self.id);
+        }
     }
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-impl<B> ReplayBody<B>
+/// What a reader gave, and the body if it is its own from now on.
+struct Given<B> {
+    frame: Option<Result<Frame<Bytes>, BoxError>>,
+    own: Option<B>,
+}
+
+impl<B> From<Option<Result<Frame<Bytes>, BoxError>>> for Given<B> {
+    fn from(frame: Option<Result<Frame<Bytes>, BoxError>>) -> Self {
+        Self { frame, own: None }
+    }
+}
+
+impl<B> Reader<B>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    fn poll_shared(&mut self, cx: &mut Context<'_>) -> Polled {
-        let State::Shared { source, position, has_given_trailers } = &mut self.state else {
-            return Poll::Ready(None);
-        };
-        let source = Arc::clone(source);
-        let read = source.lock().read(*position, *has_given_trailers, cx);
-        Poll::Ready(match read {
-            Read::Wait => return Poll::Pending,
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Given<B>> {
+        let mut shared = self.source.lock();
+        let given = match shared.read(self.position, self.has_given_trailers) {
+            Read::Wait => {
+                // With the lock, so that who reads just now cannot be done before.
+                let old = self.source.waiting().add(self.id, cx.waker());
+                drop(shared);
+                drop(old);
+                return Poll::Pending;
+            }
+            Read::Original(body) => {
+                drop(shared);
+                return self.read_on(body, cx);
+            }
             Read::End => None,
             Read::Lost => Some(Err(BodyLost.into())),
             Read::Frame(frame) => {
-                *position += 1;
+                self.position += 1;
                 Some(Ok(Frame::data(frame)))
             }
             Read::Trailers(trailers) => {
-                *has_given_trailers = true;
+                self.has_given_trailers = true;
                 Some(Ok(Frame::trailers(trailers)))
             }
-            Read::Original(body) => return self.read_on(&source, body, cx),
-        })
+        };
+        Poll::Ready(given.into())
     }
 
     /// Reads the next frame from the original body, and keeps it for the other attempts.
-    fn read_on(&mut self, source: &Source<B>, body: B, cx: &mut Context<'_>) -> Polled {
-        let State::Shared { position, has_given_trailers, .. } = &mut self.state else {
-            return Poll::Ready(None);
-        };
-        let mut reading = Reading { source, body: Some(body) };
-        let Some(body) = reading.body.as_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *body).poll_frame(cx).map(|frame| frame.map(as_bytes));
-        let rest = body.size_hint();
-        let Some(body) = reading.body.take() else { return Poll::Ready(None) };
+    fn read_on(&mut self, body: B, cx: &mut Context<'_>) -> Poll<Given<B>> {
+        let source = Arc::clone(&self.source);
+        let mut reading = Reading { source: &source, body: Some(body) };
+        let Some(body) = reading.body.as_mut() else { return Poll::Ready(None.into()) };
+        let mut polled = Pin::new(&mut *body).poll_frame(cx);
         let mut shared = source.lock();
-        shared.rest = rest;
-        let given = match polled {
-            Poll::Pending => {
-                shared.body = Original::Here(body);
-                // Who comes next polls the body with another waker, and must wake this one too.
-                shared.wait(cx);
-                return Poll::Pending;
-            }
-            Poll::Ready(None) => {
-                shared.body = Original::Over;
-                None
-            }
-            Poll::Ready(Some(Err(error))) => {
-                shared.body = Original::Lost;
-                Some(Err(error))
-            }
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) if shared.bytes.saturating_add(data.len()) > shared.most_bytes => {
-                    // Too much to keep: this attempt goes on alone.
-                    shared.body = Original::Lost;
-                    shared.frames = Vec::new();
-                    self.state = State::Own(body);
-                    Some(Ok(Frame::data(data)))
-                }
-                Ok(data) => {
-                    shared.bytes += data.len();
-                    shared.frames.push(data.clone());
-                    shared.body = Original::Here(body);
-                    *position += 1;
-                    Some(Ok(Frame::data(data)))
-                }
-                Err(frame) => {
-                    shared.trailers = frame.into_trailers().ok();
-                    shared.body = Original::Over;
-                    *has_given_trailers = true;
-                    shared.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers)))
-                }
-            },
+        if polled.is_pending() && shared.attempts > 1 {
+            drop(shared);
+            polled = self.poll_for_all(body, cx);
+            shared = source.lock();
+        }
+        shared.rest = body.size_hint();
+        let Some(body) = reading.body.take() else { return Poll::Ready(None.into()) };
+        let Poll::Ready(frame) = polled else {
+            // Who comes next polls the body with another waker, and must wake this one too.
+            let old = source.waiting().add(self.id, cx.waker());
+            shared.body = Original::Here(body);
+            drop(shared);
+            drop(old);
+            return Poll::Pending;
         };
+        let given = self.keep(&mut shared, body, frame.map(as_bytes));
         drop(shared);
-        source.wake_all();
+        if let Some(waiting) = source.waiting.get() {
+            waiting.wake_others(self.id);
+        }
         Poll::Ready(given)
     }
+
+    /// Lets the body wake all who wait: the one who polled it last may not come back for long.
+    fn poll_for_all(&self, body: &mut B, cx: &Context<'_>) -> PolledOf<B> {
+        let waiting = self.source.waiting();
+        drop(waiting.add(self.id, cx.waker()));
+        let waker = Waker::from(Arc::clone(waiting));
+        Pin::new(body).poll_frame(&mut Context::from_waker(&waker))
+    }
+
+    fn keep(
+        &mut self,
+        shared: &mut Shared<B>,
+        body: B,
+        frame: Option<Result<Frame<Bytes>, BoxError>>,
+    ) -> Given<B> {
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                shared.body = Original::Lost;
+                return Some(Err(error)).into();
+            }
+            None => {
+                shared.body = Original::Over;
+                return None.into();
+            }
+        };
+        if !shared.has_room(&frame) {
+            // Too much to keep: this attempt goes on alone.
+            shared.body = Original::Lost;
+            shared.frames = Vec::new();
+            return Given { frame: Some(Ok(frame)), own: Some(body) };
+        }
+        match frame.into_data() {
+            Ok(data) => {
+                shared.body = Original::Here(body);
+                // One without bytes says nothing, and would cost something to keep.
+                if !data.is_empty() {
+                    shared.bytes += data.len();
+                    shared.frames.push(data.clone());
+                    self.position += 1;
+                }
+                Some(Ok(Frame::data(data))).into()
+            }
+            Err(frame) => {
+                shared.body = Original::Over;
+                shared.trailers = frame.into_trailers().ok();
+                self.has_given_trailers = true;
+                shared.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))).into()
+            }
+        }
+    }
 }
+
+type PolledOf<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
 /// Bytes as they are; other buffers by a copy.
 fn as_bytes<D: Buf, E: Into<BoxError>>(
@@ -284,7 +378,13 @@ where
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(as_bytes))
             }
-            State::Shared { .. } => self.poll_shared(cx),
+            State::Shared(reader) => {
+                let given = ready!(reader.poll(cx));
+                if let Some(body) = given.own {
+                    self.state = State::Own(body);
+                }
+                Poll::Ready(given.frame)
+            }
         }
     }
 
@@ -292,7 +392,7 @@ where
         match &self.state {
             State::Empty => true,
             State::Own(body) => body.is_end_stream(),
-            State::Shared { source, position, has_given_trailers } => {
+            State::Shared(Reader { source, position, has_given_trailers, .. }) => {
                 let shared = source.lock();
                 let is_over = match &shared.body {
                     Original::Here(body) => body.is_end_stream(),
@@ -308,7 +408,7 @@ where
         match &self.state {
             State::Empty => SizeHint::with_exact(0),
             State::Own(body) => body.size_hint(),
-            State::Shared { source, position, .. } => {
+            State::Shared(Reader { source, position, .. }) => {
                 let shared = source.lock();
                 let unread = shared.frames.iter().skip(*position).map(Bytes::len).sum::<usize>();
                 let unread = u64::try_from(unread).unwrap_or(u64::MAX);
@@ -324,15 +424,6 @@ where
     }
 }
 
-/// The others no longer wait for what this one was to be woken for.
-impl<B: Body> Drop for ReplayBody<B> {
-    fn drop(&mut self) {
-        if let State::Shared { source, .. } = &self.state {
-            source.wake_all();
-        }
-    }
-}
-
 impl<B: Body + Default> Default for ReplayBody<B> {
     fn default() -> Self {
         Self::empty()
@@ -344,7 +435,7 @@ impl<B: Body> fmt::Debug for ReplayBody<B> {
         let state = match &self.state {
             State::Empty => "empty",
             State::Own(_) => "own",
-            State::Shared { .. } => "shared",
+            State::Shared(_) => "shared",
         };
         f.debug_struct("ReplayBody").field("state", &state).finish_non_exhaustive()
     }

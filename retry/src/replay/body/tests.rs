@@ -119,7 +119,20 @@ fn two_attempts_at_a_time_both_get_all_and_both_are_woken() {
 }
 
 #[test]
-fn a_dropped_attempt_hands_its_wake_up_on() {
+fn whichever_asked_last_both_are_woken_though_it_may_not_come_back() {
+    let (script, first, mut kept) = keep(100);
+    let second = again(&mut kept, false).expect("kept");
+    let (mut first, mut second) =
+        (spawn(first.into_body().collect()), spawn(second.into_body().collect()));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    script.give([data("one"), None]);
+    assert!(first.is_woken() && second.is_woken());
+    assert_eq!(assert_ready!(first.poll()).expect("whole").to_bytes(), "one");
+}
+
+#[test]
+fn an_attempt_that_is_dropped_takes_no_wake_up_along() {
     let (script, first, mut kept) = keep(100);
     let second = again(&mut kept, false).expect("kept");
     let mut first = spawn(first.into_body().collect());
@@ -127,11 +140,156 @@ fn a_dropped_attempt_hands_its_wake_up_on() {
     let mut second = spawn(second.into_body().collect());
     assert_pending!(second.poll());
     drop(second);
-    assert!(first.is_woken(), "it must ask again, since the other had asked last");
-    assert_pending!(first.poll());
     script.give([data("one"), None]);
     assert!(first.is_woken());
     assert_eq!(assert_ready!(first.poll()).expect("whole").to_bytes(), "one");
+}
+
+#[test]
+fn an_attempt_that_joins_while_another_reads_is_woken_by_the_body() {
+    /// Pending at its first poll, in which a second attempt joins and asks.
+    struct Joined(Arc<Mutex<Option<Join>>>, Script);
+    type Join = Box<dyn FnOnce() + Send>;
+    impl Body for Joined {
+        type Data = Bytes;
+        type Error = &'static str;
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gives> {
+            let join = self.0.lock().expect("not poisoned").take();
+            let polled = Pin::new(&mut self.1).poll_frame(cx);
+            if let Some(join) = join {
+                join();
+            }
+            polled
+        }
+    }
+    let (script, join) = (Script::default(), Arc::new(Mutex::new(None)));
+    let body = Joined(Arc::clone(&join), script.clone());
+    let (first, mut kept) = Replay::default().keep(Request::new(body));
+    let joined = Arc::new(Mutex::new(None));
+    let will_join = Arc::clone(&joined);
+    *join.lock().expect("not poisoned") = Some(Box::new(move || {
+        let second = Replay::default().again(&mut kept, true).expect("kept");
+        let mut second = spawn(second.into_body().collect());
+        assert_pending!(second.poll(), "the first has the body just now");
+        *will_join.lock().expect("not poisoned") = Some(second);
+    }));
+    assert_pending!(spawn(first.into_body().collect()).poll());
+    script.give([data("one"), None]);
+    let mut second = joined.lock().expect("not poisoned").take().expect("it has joined");
+    assert!(second.is_woken(), "without the first, which is gone");
+    assert_eq!(assert_ready!(second.poll()).expect("whole").to_bytes(), "one");
+}
+
+#[test]
+fn who_got_its_frame_is_not_woken_again_for_it() {
+    let (script, first, _kept) = keep(100);
+    let mut body = first.into_body();
+    let mut frames = spawn(std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)));
+    assert_pending!(frames.poll());
+    script.give([data("one")]);
+    assert!(frames.is_woken());
+    assert_ready!(frames.poll()).expect("a frame").expect("no error");
+    assert!(!frames.is_woken());
+}
+
+#[test]
+fn asking_with_many_wakers_keeps_only_the_last() {
+    let (script, first, _kept) = keep(100);
+    let mut body = first.into_body();
+    let wakers: [_; 100] = std::array::from_fn(|_| Arc::new(Woken));
+    for waker in &wakers {
+        let waker = Waker::from(Arc::clone(waker));
+        let mut cx = Context::from_waker(&waker);
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+    }
+    drop(script);
+    let held = wakers.iter().filter(|waker| Arc::strong_count(waker) > 1).count();
+    assert_eq!(held, 1);
+}
+
+struct Woken;
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn many_tiny_frames_and_long_trailers_are_not_kept() {
+    let (script, first, mut kept) = keep(usize::MAX);
+    script.give((0..=Shared::<Script>::MOST_FRAMES).map(|_| data("x")).chain([None]));
+    assert!(collect(first).is_ok());
+    assert!(again(&mut kept, false).is_none());
+
+    let (script, first, mut kept) = keep(100);
+    let long = http::HeaderValue::try_from("x".repeat(100)).expect("a value");
+    let trailers = HeaderMap::from_iter([(http::header::ETAG, long)]);
+    script.give([data("one"), Some(Ok(Frame::trailers(trailers))), None]);
+    assert_eq!(collect(first), Ok(("one".to_owned(), true)));
+    assert!(again(&mut kept, false).is_none());
+}
+
+#[test]
+fn beyond_the_bound_what_was_kept_is_dropped_at_once() {
+    let (script, first, _kept) = keep(6);
+    let bytes = Bytes::from(vec![7; 6]);
+    script.give([Some(Ok(Frame::data(bytes.clone()))), data("7"), data("8")]);
+    let mut body = first.into_body();
+    assert_ready!(spawn(body.frame()).poll()).expect("a frame").expect("no error");
+    assert!(!bytes.is_unique());
+    assert_ready!(spawn(body.frame()).poll()).expect("a frame").expect("no error");
+    assert!(bytes.is_unique());
+}
+
+#[test]
+fn a_body_that_wakes_whoever_asks_before_it_answers_is_heard() {
+    /// Pending. At its second poll it wakes who asks.
+    struct Yields(u32);
+    impl Body for Yields {
+        type Data = Bytes;
+        type Error = &'static str;
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gives> {
+            self.0 += 1;
+            if self.0 == 2 {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        }
+    }
+    let (first, mut kept) = Replay::default().keep(Request::new(Yields(0)));
+    let _second = Replay::default().again(&mut kept, true).expect("kept");
+    let mut first = spawn(first.into_body().collect());
+    assert_pending!(first.poll());
+    assert!(first.is_woken());
+}
+
+#[test]
+fn frames_without_bytes_are_not_kept() {
+    let (script, first, mut kept) = keep(3);
+    let many = 10 * Shared::<Script>::MOST_FRAMES;
+    script.give((0..many).map(|_| data("")).chain([data("one"), None]));
+    let all = Ok(("one".to_owned(), false));
+    assert_eq!(collect(first), all);
+    assert_eq!(collect(again(&mut kept, true).expect("kept")), all);
+}
+
+#[test]
+fn attempts_on_two_threads_both_get_every_byte() {
+    for _ in 0..200 {
+        let (script, first, mut kept) = keep(1_000);
+        let second = again(&mut kept, true).expect("kept");
+        let reading = [first, second].map(|request| {
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                let collected = request.into_body().collect();
+                runtime.expect("a runtime").block_on(collected).expect("whole").to_bytes()
+            })
+        });
+        (0..20).for_each(|_| script.give([data("frame ")]));
+        script.give([None]);
+        for read in reading {
+            assert_eq!(read.join().expect("no panic"), "frame ".repeat(20));
+        }
+    }
 }
 
 #[test]
