@@ -6,6 +6,7 @@ mod event;
 mod future;
 mod handle;
 mod layer;
+mod learn;
 mod policy;
 mod protocol;
 mod race;

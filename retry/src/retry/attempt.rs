@@ -64,3 +64,17 @@ impl<F, W> Attempt<F, W> {
         }
     }
 }
+
+/// What is known of an attempt when it ends.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) number: u32,
+    pub(super) kind: AttemptKind,
+    pub(super) sent_at: Option<Instant>,
+}
+
+impl Ended {
+    pub(super) const fn of<F, W>(attempt: &Attempt<F, W>) -> Self {
+        Self { number: attempt.number, kind: attempt.kind, sent_at: attempt.sent_at }
+    }
+}

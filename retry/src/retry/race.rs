@@ -11,9 +11,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::{
-    AttemptKind, BackupDelay, CurrentRetry, RetryEvent, StopReason,
-    attempt::Attempt,
+    AttemptKind, CurrentRetry, RetryEvent, StopReason,
+    attempt::{Attempt, Ended},
     engine::{Plan, Verdict, Wait, needs_start},
+    learn::{LatencyOf, learn_latency},
     protocol::{Advice, Protocol},
 };
 use crate::{Chain, CloneRequest, RetryShare, Sent, Waits};
@@ -467,40 +468,6 @@ fn begin_attempt<P, Request, Response, Error>(
     let mut context = protocol.context(request).cloned().unwrap_or_default();
     context.number = number;
     protocol.begin_attempt(request, &context, previous);
-}
-
-/// What is known of an attempt when it ends.
-#[derive(Clone, Copy)]
-struct Ended {
-    number: u32,
-    kind: AttemptKind,
-    sent_at: Option<Instant>,
-}
-
-impl Ended {
-    const fn of<F, W>(attempt: &Attempt<F, W>) -> Self {
-        Self { number: attempt.number, kind: attempt.kind, sent_at: attempt.sent_at }
-    }
-}
-
-/// Feeds the live quantile, where the policy waits by one.
-fn learn_latency<O>(retry: &CurrentRetry<O>, sent_at: Option<Instant>, end: LatencyOf) {
-    let Some(BackupDelay::Quantile(_)) = retry.policy().backup_delay() else { return };
-    let Some(sent_at) = sent_at else { return };
-    let now = Instant::now();
-    let latency = now.saturating_duration_since(sent_at);
-    match end {
-        LatencyOf::Whole => retry.retry().latencies().record(latency, now),
-        LatencyOf::Cut => retry.retry().latencies().record_cut(latency, now),
-    }
-}
-
-/// What a time says about the latency of an attempt.
-#[derive(Clone, Copy)]
-enum LatencyOf {
-    Whole,
-    /// At least this long.
-    Cut,
 }
 
 /// What is still on its way is cut short.
