@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use outrigger_core::Criticality;
+use outrigger_core::{Criticality, Enforcement};
 use outrigger_ratelimit::{
     ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitLayer,
     ConcurrencyLimitPolicy, RateLimit, RateLimitLayer, RateLimitPolicy,
@@ -219,4 +219,12 @@ async fn a_rate_that_is_changed_under_load_is_kept_from_then_on() {
         let admitted = admitted_in_a_second(&limit).await;
         assert!(admitted.abs_diff(rate) * 100 <= rate, "{rate}: {admitted}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_limit_counts_nothing_even_where_there_is_room() {
+    let policy = ConcurrencyLimitPolicy::builder().limit(2).enforcement(Enforcement::Disabled);
+    let limit = ConcurrencyLimit::new(policy.build().unwrap());
+    let _held = limit.try_acquire().unwrap();
+    assert_eq!(limit.in_flight(), 0);
 }
