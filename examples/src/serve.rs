@@ -7,16 +7,19 @@
 use std::{
     io::{self, Write},
     net::Ipv4Addr,
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, routing::get};
 use fastrand::Rng;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
-use outrigger_loadbalance::{Balance, BalancePolicy, BalanceService, EjectionPolicy, Endpoint};
+use outrigger_loadbalance::{
+    Balance, BalancePolicy, BalanceService, EjectionPolicy, Endpoint, TonicEndpoint,
+};
 use outrigger_observability::{
-    Diagnosis, DiagnosisService, FacadeMeter, GovernanceMetrics, ObserveLayer,
+    Diagnosis, DiagnosisService, FacadeMeter, GovernanceMetrics, Kind, ObserveLayer, names,
 };
 use outrigger_ratelimit::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimit, RateLimitLayer,
@@ -27,7 +30,7 @@ use tokio::{
     net::TcpListener,
     time::{Instant, sleep},
 };
-use tonic::{Status, body::Body, client::GrpcService, transport::Channel};
+use tonic::{Status, body::Body, client::GrpcService};
 use tower::{BoxError, ServiceBuilder};
 
 use crate::greeter;
@@ -55,7 +58,7 @@ pub fn asked_for(mut arguments: impl Iterator<Item = String>) -> Result<Option<u
 ///
 /// When the port is taken, or a server cannot be started.
 pub async fn serve(port: u16) -> Result<(), BoxError> {
-    let seen = Seen::new();
+    let seen = Seen::new()?;
     let kept = start(&seen).await?;
     let mut page = DiagnosisService::new(seen.diagnosis.clone());
     if let Ok(token) = std::env::var("OUTRIGGER_TOKEN") {
@@ -88,17 +91,22 @@ pub async fn serve(port: u16) -> Result<(), BoxError> {
 struct Seen {
     diagnosis: Diagnosis,
     metrics: GovernanceMetrics,
-    meter: FacadeMeter,
+    meter: Arc<FacadeMeter>,
     scrape: PrometheusHandle,
 }
 
 impl Seen {
-    fn new() -> Self {
-        let recorder = PrometheusBuilder::new().with_recommended_naming(true).build_recorder();
+    fn new() -> Result<Self, BoxError> {
+        let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
+        for metric in names::of_kind(Kind::Histogram) {
+            let name = Matcher::Full(metric.name.to_owned());
+            builder = builder.set_buckets_for_metric(name, metric.buckets)?;
+        }
+        let recorder = builder.build_recorder();
         let scrape = recorder.handle();
-        let meter = FacadeMeter::with_recorder(recorder);
-        let metrics = GovernanceMetrics::new(meter.clone());
-        Self { diagnosis: Diagnosis::new(), metrics, meter, scrape }
+        let meter = Arc::new(FacadeMeter::with_recorder(recorder));
+        let metrics = GovernanceMetrics::new(Arc::clone(&meter));
+        Ok(Self { diagnosis: Diagnosis::new(), metrics, meter, scrape })
     }
 
     /// An observer for a layer of what is called `name`.
@@ -134,7 +142,7 @@ impl Server {
         into >= self.from && into < self.from + self.lasting
     }
 
-    async fn start(self) -> Result<Channel, BoxError> {
+    async fn start(self) -> Result<TonicEndpoint, BoxError> {
         let began = Instant::now();
         let attend = move |number: u64| async move {
             let fails = self.fails_at(began.elapsed());
@@ -143,8 +151,7 @@ impl Server {
             !fails || number.is_multiple_of(4)
         };
         let address = greeter::serve_by(attend).await?;
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?;
-        Ok(endpoint.connect().await?)
+        Ok(TonicEndpoint::of(format!("http://{address}").parse()?))
     }
 }
 
@@ -209,13 +216,13 @@ async fn callee(
         Box::new(seen.metrics.watch_balance(name, &balance)),
     ];
 
-    let retry = RetryPolicy::builder().idempotent(true).build()?;
+    let retry = RetryPolicy::failure().idempotent(true).build()?;
     let client = ServiceBuilder::new()
-        .layer(ObserveLayer::client().target(name).meter(seen.meter.clone()).grpc())
+        .layer(ObserveLayer::client().target(name).meter(Arc::clone(&seen.meter)).grpc())
         .layer(ConcurrencyLimitLayer::from_handle(concurrency).grpc())
         .layer(RateLimitLayer::from_handle(rate).grpc())
         .layer(RetryLayer::new(retry).observe(seen.observer(name)).budget(budget).grpc())
-        .layer(ObserveLayer::attempt().target(name).meter(seen.meter.clone()).grpc())
+        .layer(ObserveLayer::attempt().target(name).meter(Arc::clone(&seen.meter)).grpc())
         .layer(CircuitBreakerLayer::from_handle(breaker).grpc())
         .map_request(|request: http::Request<ReplayBody<Body>>| request.map(Body::new))
         .service(BalanceService::new(balance).grpc());
