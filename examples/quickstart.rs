@@ -1,21 +1,23 @@
 //! A tonic client with a circuit breaker for each server, and one without, before three real gRPC
 //! servers of which one fails for a while. Each server limits what it takes on.
 
-use std::{process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
 use outrigger_examples::{
     Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told,
     greeter::{self, Limits, Reply},
-    tail,
+    serve, tail,
 };
 use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy};
 use tonic::{Status, transport::Endpoint};
 use tower::{BoxError, ServiceBuilder};
 
 const ABOUT: &str = "Three gRPC servers, one of which fails for a while: the same load with a \
-circuit breaker and without.";
+circuit breaker and without.
+
+`--serve [PORT]` instead keeps a load running until Ctrl-C, with a live page and metrics on 127.0.0.1.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -31,7 +33,11 @@ async fn main() -> ExitCode {
             play: || Box::pin(tail::play()),
         },
     ];
-    outrigger_examples::run(ABOUT, &choices).await
+    match serve::asked_for(env::args().skip(1)) {
+        Ok(Some(port)) => outrigger_examples::run_for_ever(serve::serve(port)).await,
+        // What is wrong with the command line is told with the help.
+        Ok(None) | Err(_) => outrigger_examples::run(ABOUT, &choices).await,
+    }
 }
 
 async fn quickstart() -> Result<Report, BoxError> {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use self::threads::number_of_thread;
 use crate::{
     CircuitBreakerBuilder, CircuitBreakerEvent, CircuitBreakerPolicy, CircuitBreakerSnapshot,
-    Permit, State, StateChange,
+    Permit, State, StateChange, WeakCircuitBreaker, WindowCounts,
     engine::{Admission, Engine, Recorded, Refusal, Ticket},
 };
 
@@ -219,6 +219,28 @@ impl<O> CircuitBreaker<O> {
         }
     }
 
+    /// The calls in the window in at most `most` steps of equal length, oldest first. A step of a
+    /// time window in which nobody called is empty; a window of calls has as many steps as it fills.
+    ///
+    /// Holds up who fails at this very moment as [`snapshot`](Self::snapshot) does.
+    ///
+    /// ```
+    /// use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
+    /// use outrigger_core::Outcome;
+    ///
+    /// let breaker = CircuitBreaker::new(CircuitBreakerPolicy::default());
+    /// breaker.try_acquire()?.record(Outcome::Failure);
+    ///
+    /// let steps = breaker.window(10.try_into()?);
+    /// assert_eq!(steps.len(), 10, "of a second each, by default");
+    /// assert_eq!(steps.last().unwrap().failures, 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn window(&self, most: NonZeroUsize) -> Vec<WindowCounts> {
+        self.shared().engine.window(Instant::now(), most)
+    }
+
     /// The policy, to read or to replace; the circuit acts by it from the next call on.
     ///
     /// Replacing keeps the state, and the counts too when the window's shape stays.
@@ -231,6 +253,16 @@ impl<O> CircuitBreaker<O> {
     #[must_use]
     pub fn name(&self) -> &str {
         self.shared().name()
+    }
+
+    /// A handle that does not keep the circuit alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCircuitBreaker<O> {
+        WeakCircuitBreaker::new(&self.stripes)
+    }
+
+    pub(crate) const fn from_stripes(stripes: Arc<[Arc<Stripe<O>>]>) -> Self {
+        Self { stripes }
     }
 
     /// Lets the circuit follow `policy` instead of the one that it was made with.

@@ -12,7 +12,11 @@ mod record;
 mod successes;
 mod window;
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use fastrand::Rng;
 use outrigger_core::Enforcement;
@@ -233,6 +237,16 @@ impl Engine {
         let mut core = self.lock();
         self.move_on(&mut core, self.ns(now));
         self.counts_in(&core)
+    }
+
+    /// The calls in the window in at most `most` steps, oldest first.
+    pub(crate) fn window(&self, now: Instant, most: NonZeroUsize) -> Vec<WindowCounts> {
+        let mut core = self.lock();
+        self.move_on(&mut core, self.ns(now));
+        match &core.window {
+            Window::Time(window) => window.steps(self.successes.sum(), most),
+            Window::Count(window) => window.steps(most),
+        }
     }
 
     /// What opened the circuit last, and the calls that were in the window then.

@@ -154,6 +154,7 @@ mod builder;
 mod panel;
 mod permit;
 mod snapshot;
+mod weak;
 
 mod choose;
 mod future;
@@ -175,3 +176,4 @@ pub use policy::{
 };
 pub use service::CircuitBreakerService;
 pub use snapshot::CircuitBreakerSnapshot;
+pub use weak::{WeakCircuitBreaker, WeakCircuitBreakerPanel};

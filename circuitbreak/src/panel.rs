@@ -12,6 +12,7 @@ use outrigger_core::{InvalidPolicy, Keyed, Live, Observe, Rejection};
 
 use crate::{
     CircuitBreaker, CircuitBreakerEvent, CircuitBreakerPolicy, CircuitBreakerSnapshot, Permit,
+    WeakCircuitBreakerPanel,
 };
 
 /// A breaker for each key: a method, a callee, an endpoint, a tenant.
@@ -34,7 +35,7 @@ pub struct CircuitBreakerPanel<K, O = ()> {
     shared: Arc<Shared<K, O>>,
 }
 
-struct Shared<K, O> {
+pub(crate) struct Shared<K, O> {
     breakers: Keyed<K, CircuitBreaker<O>>,
     policy: Live<CircuitBreakerPolicy>,
     /// The keys with a policy of their own, which outlives their breakers.
@@ -233,6 +234,12 @@ impl<K: Hash + Eq, O> CircuitBreakerPanel<K, O> {
         &self.shared.policy
     }
 
+    /// A handle that does not keep the panel alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCircuitBreakerPanel<K, O> {
+        WeakCircuitBreakerPanel::new(&self.shared)
+    }
+
     pub(crate) fn to_builder(&self) -> CircuitBreakerPanelBuilder<O> {
         let Shared { breakers, policy, observer, prefix, .. } = &*self.shared;
         CircuitBreakerPanelBuilder {
@@ -282,6 +289,12 @@ where
             .name(name)
             .observe_shared(Arc::clone(&self.observer))
             .build()
+    }
+}
+
+impl<K, O> CircuitBreakerPanel<K, O> {
+    pub(crate) const fn from_shared(shared: Arc<Shared<K, O>>) -> Self {
+        Self { shared }
     }
 }
 

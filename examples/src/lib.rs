@@ -10,12 +10,16 @@
 //! | `http` | HTTP, with an axum server and hyper-util's client |
 //! | `tcp` | a length-delimited protocol of its own, over TCP |
 //!
-//! `quickstart --scenario NAME` plays others; `--help` lists them. Every example takes `--json` and `--help`, ends by itself, and ends with a status other than 0
-//! when the breaker did not do what it is there for.
+//! `quickstart --scenario NAME` plays others; `--help` lists them. Every example takes `--json` and
+//! `--help`, ends by itself, and ends with a status other than 0 when the breaker did not do what it
+//! is there for.
+//!
+//! `quickstart --serve` goes on until Ctrl-C, with a live page of what governance does, and metrics.
 
 #![forbid(unsafe_code)]
 
 pub mod greeter;
+pub mod serve;
 pub mod tail;
 
 mod load;
@@ -27,6 +31,6 @@ mod scenario;
 mod readme;
 
 pub use load::Answer;
-pub use program::{Choice, Play, Told, run};
+pub use program::{Choice, Play, Told, run, run_for_ever};
 pub use report::{Chronicle, Report};
 pub use scenario::{Health, SERVERS, Scenario};

@@ -77,6 +77,17 @@ pub async fn run(about: &str, choices: &[Choice]) -> ExitCode {
     }
 }
 
+/// Runs what ends only when somebody ends it, and gives its exit status.
+pub async fn run_for_ever(work: impl Future<Output = Result<(), BoxError>>) -> ExitCode {
+    match work.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn help(choices: &[Choice]) -> String {
     let mut help = "Options:\n".to_owned();
     if choices.len() > 1 {

@@ -8,6 +8,7 @@ use outrigger_core::{Live, Observe, Outcome, Rejection, Tried};
 
 use crate::{
     BalanceEvent, BalancePolicy, BalanceStatus, Endpoint, EndpointInfo, HashKey, LoadReport,
+    WeakBalance,
     engine::{Ending, Seat},
     snapshot::{Asking, Begun, Changing, Shared},
 };
@@ -43,6 +44,12 @@ impl<S> Balance<S> {
     #[must_use]
     pub fn policy(&self) -> &Live<BalancePolicy> {
         &self.shared.live
+    }
+
+    /// A handle that does not keep the balancer alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakBalance<S> {
+        WeakBalance::new(&self.shared)
     }
 
     /// What each endpoint does at present, in the order of their keys.

@@ -165,6 +165,7 @@ mod snapshot;
 mod status;
 mod sync;
 mod transport;
+mod weak;
 
 pub use balance::{Balance, Picked};
 #[cfg(feature = "dns")]
@@ -196,3 +197,4 @@ pub use transport::{Connect, ConnectFailed, Lazy};
 pub use transport::{HyperConnect, HyperEndpoint, HyperFuture, HyperService};
 #[cfg(feature = "tonic")]
 pub use transport::{TonicChannel, TonicConnect, TonicEndpoint, TonicFuture};
+pub use weak::WeakBalance;

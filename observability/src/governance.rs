@@ -5,7 +5,7 @@ mod family;
 mod log;
 mod metrics;
 mod watch;
-mod words;
+pub(crate) mod words;
 
 #[cfg(feature = "circuitbreak")]
 mod circuitbreak;

@@ -115,6 +115,7 @@
 //! | --- | --- |
 //! | `circuitbreak`, `loadbalance`, `ratelimit`, `retry` | the events and handles of that crate |
 //! | `http`, `tonic` | `.http()`, `.grpc()`: judge by status, follow the body |
+//! | `diagnosis` | `Diagnosis`, and `DiagnosisService`: a snapshot and a live page of all that governs |
 //! | `metrics` | `FacadeMeter`: instruments of the `metrics` facade |
 //! | `opentelemetry` | `OtelMeter`: instruments of OpenTelemetry |
 //! | `tracing` | spans, `SpanEvents`, `StateLog` |
@@ -126,12 +127,20 @@ mod meter;
 pub mod names;
 
 mod contained;
+#[cfg(feature = "diagnosis")]
+mod diagnosis;
 mod governance;
 mod observe;
 mod trace;
 mod tracer;
 
 pub use contained::Contained;
+#[cfg(feature = "diagnosis")]
+pub use diagnosis::{
+    BalancerRow, BreakerRow, BudgetRow, CannotChange, Change, Diagnose, Diagnosis, DiagnosisBody,
+    DiagnosisFuture, DiagnosisService, EndpointRow, EventRow, LimitRow, Part, Snapshot, StepRow,
+    TripRow,
+};
 pub use governance::{GovernanceMetrics, Watched};
 #[cfg(feature = "tracing")]
 pub use governance::{SpanEvents, StateLog};

@@ -9,6 +9,7 @@ mod limit;
 mod panel;
 mod permit;
 mod wait;
+mod weak;
 
 mod choose;
 mod future;
@@ -26,3 +27,4 @@ pub use permit::Permit;
 pub use policy::{ConcurrencyLimitPolicy, ConcurrencyLimitPolicyBuilder, ShedWaiting, WaitOrder};
 pub use service::ConcurrencyLimitService;
 pub use wait::{Acquire, Wait};
+pub use weak::{WeakConcurrencyLimit, WeakConcurrencyLimitPanel};

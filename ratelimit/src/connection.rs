@@ -4,8 +4,10 @@ mod io;
 mod limit;
 mod listener;
 mod make;
+mod weak;
 
 pub use io::{IncomingConnections, LimitedIo};
 pub use limit::{BeyondLimit, ConnectionLimit};
 pub use listener::LimitedListener;
 pub use make::{ConnectionLimitLayer, LimitedMakeFuture, LimitedMakeService, LimitedService};
+pub use weak::WeakConnectionLimit;

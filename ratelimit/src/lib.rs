@@ -209,30 +209,32 @@ mod settings;
 mod stripe;
 mod sync;
 mod waiters;
+mod weak;
 
 pub use concurrency::{
     Acquire, Asking, ChooseLimit, ConcurrencyLimit, ConcurrencyLimitBuilder, ConcurrencyLimitEvent,
     ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPanel, ConcurrencyLimitPolicy,
     ConcurrencyLimitPolicyBuilder, ConcurrencyLimitService, ConcurrencyRefusal, Entry,
-    KeyedConcurrency, LearnResult, Permit, ShedWaiting, Wait, WaitOrder,
+    KeyedConcurrency, LearnResult, Permit, ShedWaiting, Wait, WaitOrder, WeakConcurrencyLimit,
+    WeakConcurrencyLimitPanel,
 };
 pub use connection::{
     BeyondLimit, ConnectionLimit, ConnectionLimitLayer, IncomingConnections, LimitedIo,
-    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService,
+    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService, WeakConnectionLimit,
 };
 pub use criticality::{FromContext, ReadCriticality};
 pub use keys::{ByKey, ByMethod};
 pub use rate::{
     ChooseRateLimit, KeyedRate, OneToken, PriceOf, RateLimit, RateLimitBuilder, RateLimitEvent,
     RateLimitFuture, RateLimitLayer, RateLimitPanel, RateLimitPolicy, RateLimitPolicyBuilder,
-    RateLimitService, RateRefusal, Waiting,
+    RateLimitService, RateRefusal, Waiting, WeakRateLimit, WeakRateLimitPanel,
 };
 
 pub use throttle::{
     ChooseThrottle, ClientThrottle, ClientThrottleBuilder, ClientThrottleEvent,
     ClientThrottleFuture, ClientThrottleLayer, ClientThrottlePanel, ClientThrottlePolicy,
     ClientThrottlePolicyBuilder, ClientThrottleService, CutShort, KeyedThrottle, PendingAnswer,
-    THROTTLED, ThrottleCounts, ThrottlePermit,
+    THROTTLED, ThrottleCounts, ThrottlePermit, WeakClientThrottle,
 };
 
 #[cfg(feature = "http")]

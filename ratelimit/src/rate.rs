@@ -8,6 +8,7 @@ mod queue;
 
 mod limit;
 mod panel;
+mod weak;
 
 mod future;
 #[cfg(feature = "http")]
@@ -22,6 +23,7 @@ pub use limit::{RateLimit, RateLimitBuilder};
 pub use panel::RateLimitPanel;
 pub use policy::{RateLimitPolicy, RateLimitPolicyBuilder};
 pub use service::RateLimitService;
+pub use weak::{WeakRateLimit, WeakRateLimitPanel};
 
 #[cfg(feature = "http")]
 pub use headers::{FindRateLimit, RateLimitHeaders, RateLimitHeadersFuture, RateLimitHeadersLayer};

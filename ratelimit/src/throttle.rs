@@ -8,6 +8,7 @@ mod event;
 mod limit;
 mod panel;
 mod permit;
+mod weak;
 
 mod choose;
 mod future;
@@ -30,3 +31,4 @@ pub use service::ClientThrottleService;
 
 #[cfg(feature = "http")]
 pub use overload::OverloadStatus;
+pub use weak::WeakClientThrottle;

@@ -8,7 +8,7 @@ mod loom;
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
@@ -154,6 +154,23 @@ impl RetryBudget {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
+    /// A handle that does not keep the budget alive: for who only looks on.
+    ///
+    /// ```
+    /// use outrigger_retry::RetryBudget;
+    ///
+    /// let budget = RetryBudget::default();
+    /// let weak = budget.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    ///
+    /// drop(budget);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRetryBudget {
+        WeakRetryBudget { shared: Arc::downgrade(&self.shared) }
+    }
+
     fn is_throttle(&self) -> bool {
         let version = self.shared.policy.version();
         let mut seen = self.shared.seen.load(Ordering::Relaxed);
@@ -172,6 +189,20 @@ impl RetryBudget {
 impl Default for RetryBudget {
     fn default() -> Self {
         Self::new(RetryBudgetPolicy::default())
+    }
+}
+
+/// A [`RetryBudget`] that it does not keep alive.
+#[derive(Clone, Debug)]
+pub struct WeakRetryBudget {
+    shared: Weak<Shared>,
+}
+
+impl WeakRetryBudget {
+    /// The budget, while anybody else has a handle to it or holds a share of it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<RetryBudget> {
+        self.shared.upgrade().map(|shared| RetryBudget { shared })
     }
 }
 

@@ -185,6 +185,7 @@ mod sync;
 pub use backoff::{Backoff, Jitter, JitterSeeds, Waits};
 pub use budget::{
     RetryBudget, RetryBudgetPolicy, RetryBudgetPolicyBuilder, RetryBudgetSnapshot, RetryShare,
+    WeakRetryBudget,
 };
 pub use chain::{Chain, ChainScope};
 pub use pushback::Pushback;

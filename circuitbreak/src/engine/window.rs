@@ -1,6 +1,6 @@
 //! The calls that the trip rules look at: those of the last seconds, or the last so many.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, num::NonZeroUsize, time::Duration};
 
 use crate::{WindowCounts, WindowShape};
 
@@ -135,6 +135,27 @@ impl TimeWindow {
         counts
     }
 
+    /// The window in at most `most` steps of equally many buckets, oldest first; the oldest step
+    /// may reach back a little further than the window.
+    pub(super) fn steps(&self, successes: u64, most: NonZeroUsize) -> Vec<WindowCounts> {
+        let most = u64::try_from(most.get()).unwrap_or(u64::MAX);
+        let buckets_of_step = self.buckets.div_ceil(most).max(1);
+        let count = self.buckets.div_ceil(buckets_of_step).max(1);
+        let mut steps = vec![WindowCounts::default(); usize::try_from(count).unwrap_or(0)];
+        let mut add = |number: u64, counts: WindowCounts| {
+            let steps_ago = usize::try_from((self.current.number - number) / buckets_of_step);
+            let index = steps_ago.ok().and_then(|ago| steps.len().checked_sub(ago + 1));
+            if let Some(step) = index.and_then(|index| steps.get_mut(index)) {
+                *step = sum(*step, counts);
+            }
+        };
+        self.past.iter().for_each(|bucket| add(bucket.number, bucket.counts));
+        let settled = self.current.counts.calls;
+        let calls = settled + successes.saturating_sub(self.settled);
+        add(self.current.number, WindowCounts { calls, ..self.current.counts });
+        steps
+    }
+
     fn clear(&mut self) {
         self.past.clear();
         self.past_counts = WindowCounts::default();
@@ -191,6 +212,16 @@ impl CountWindow {
         self.counts
     }
 
+    /// The calls in at most `most` steps of equally many, oldest first; the newest may be shorter.
+    pub(super) fn steps(&self, most: NonZeroUsize) -> Vec<WindowCounts> {
+        let calls_of_step = self.size.div_ceil(most.get()).max(1);
+        let mut steps = vec![WindowCounts::default(); self.entries.len().div_ceil(calls_of_step)];
+        for (index, entry) in self.entries.iter().enumerate() {
+            entry.add_to(&mut steps[index / calls_of_step]);
+        }
+        steps
+    }
+
     fn clear(&mut self) {
         self.entries.clear();
         self.counts = WindowCounts::default();
@@ -243,6 +274,34 @@ mod tests {
         assert_eq!(window.counts(0).failures, 2);
         window.move_on(u64::MAX, 0);
         assert_eq!(window.counts(0).failures, 0);
+    }
+
+    #[test]
+    fn the_steps_of_a_time_window_are_its_buckets_oldest_first_and_none_is_lost() {
+        let mut window = ten_steps();
+        window.add(FAILURE);
+        window.move_on(25, 4);
+        window.add(FAILURE);
+        let calls = |most: usize| -> Vec<u64> {
+            let steps = window.steps(7, NonZeroUsize::new(most).unwrap());
+            assert_eq!(steps.iter().copied().fold(WindowCounts::default(), sum), window.counts(7));
+            steps.iter().map(|step| step.calls).collect()
+        };
+        assert_eq!(calls(10), [0, 0, 0, 0, 0, 0, 0, 5, 0, 4]);
+        assert_eq!(calls(usize::MAX), calls(10));
+        assert_eq!(calls(4), [0, 0, 0, 9], "three buckets to a step");
+        assert_eq!(calls(1), [9]);
+    }
+
+    #[test]
+    fn the_steps_of_a_count_window_hold_its_calls_oldest_first() {
+        let mut window = CountWindow::new(5);
+        assert!(window.steps(NonZeroUsize::MIN).is_empty());
+        window.add(FAILURE);
+        (0..3).for_each(|_| window.add(Entry::SUCCESS));
+        let steps = window.steps(NonZeroUsize::new(3).unwrap());
+        let calls: Vec<_> = steps.iter().map(|step| (step.calls, step.failures)).collect();
+        assert_eq!(calls, [(2, 1), (2, 0)]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn left(policy: &RetryBudgetPolicy, snapshot: &RetryBudgetSnapshot) -> Option<f6
     if snapshot.tokens.is_some() {
         return snapshot.tokens;
     }
-    let allowed = (policy.ratio()? * whole(snapshot.calls)).max(whole(policy.reserve()?));
+    let allowed = policy.ratio()? * whole(snapshot.calls) + whole(policy.reserve()?);
     Some((allowed.floor() - whole(snapshot.attempts.saturating_add(snapshot.waiting))).max(0.0))
 }
 

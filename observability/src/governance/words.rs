@@ -8,11 +8,11 @@ mod loadbalance;
 mod retry;
 
 #[cfg(feature = "circuitbreak")]
-pub(super) use self::circuitbreak::{cause_word, refusal, state_word};
+pub(crate) use self::circuitbreak::{cause_word, refusal, state_word};
 #[cfg(feature = "loadbalance")]
-pub(super) use self::loadbalance::{refused_word, rule_word};
+pub(crate) use self::loadbalance::{refused_word, rule_word};
 #[cfg(feature = "retry")]
-pub(super) use self::retry::{kind_word, outcome_word, stop_word};
+pub(crate) use self::retry::{kind_word, outcome_word, stop_word};
 
 pub(super) const fn enforcement(shadow: bool) -> &'static str {
     if shadow { "shadow" } else { "enforced" }

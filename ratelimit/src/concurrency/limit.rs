@@ -9,6 +9,7 @@ use super::{
     permit::Permit,
     policy::ConcurrencyLimitPolicy,
     wait::{Acquire, Wait},
+    weak::WeakConcurrencyLimit,
 };
 use crate::{
     LAYER,
@@ -253,6 +254,13 @@ impl<O> ConcurrencyLimit<O> {
         self.shared().gate.in_flight()
     }
 
+    /// How many calls may run at once at present.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.shared().follow_policy();
+        self.shared().gate.limit()
+    }
+
     /// How many calls wait for a place.
     #[must_use]
     pub fn waiting(&self) -> u32 {
@@ -285,6 +293,16 @@ impl<O> ConcurrencyLimit<O> {
     /// there is room now.
     pub fn refresh(&self) {
         self.shared().follow_policy();
+    }
+
+    /// A handle that does not keep the limit alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakConcurrencyLimit<O> {
+        WeakConcurrencyLimit::new(&self.stripes)
+    }
+
+    pub(super) const fn from_shared(stripes: Arc<[Arc<Stripe<O>>]>) -> Self {
+        Self { stripes }
     }
 
     pub(crate) fn to_builder(&self) -> ConcurrencyLimitBuilder<O> {

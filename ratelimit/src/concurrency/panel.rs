@@ -5,6 +5,7 @@ use outrigger_core::{Keyed, Live, Observe};
 
 use super::{
     event::ConcurrencyLimitEvent, limit::ConcurrencyLimit, policy::ConcurrencyLimitPolicy,
+    weak::WeakConcurrencyLimitPanel,
 };
 use crate::DEFAULT_CAPACITY;
 
@@ -16,7 +17,7 @@ pub struct ConcurrencyLimitPanel<K, O = ()> {
     shared: Arc<Shared<K, O>>,
 }
 
-struct Shared<K, O> {
+pub(super) struct Shared<K, O> {
     limits: Keyed<K, ConcurrencyLimit<O>>,
     policy: Live<ConcurrencyLimitPolicy>,
     observer: Arc<O>,
@@ -133,6 +134,18 @@ where
             (key, limit)
         };
         limits.with(key, make, use_it)
+    }
+}
+
+impl<K, O> ConcurrencyLimitPanel<K, O> {
+    /// A handle that does not keep the panel alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakConcurrencyLimitPanel<K, O> {
+        WeakConcurrencyLimitPanel::new(&self.shared)
+    }
+
+    pub(super) const fn from_shared(shared: Arc<Shared<K, O>>) -> Self {
+        Self { shared }
     }
 }
 

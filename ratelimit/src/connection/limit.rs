@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use outrigger_core::{InvalidPolicy, Live, Observe, Rejection};
 
-use super::{io::IncomingConnections, listener::LimitedListener};
+use super::{io::IncomingConnections, listener::LimitedListener, weak::WeakConnectionLimit};
 use crate::{
     Acquire, Asking, ConcurrencyLimit, ConcurrencyLimitEvent, ConcurrencyLimitPolicy, Permit,
 };
@@ -61,6 +61,12 @@ impl<O> ConnectionLimit<O> {
         self.places.in_flight()
     }
 
+    /// How many connections wait to be accepted, where they wait.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.places.waiting()
+    }
+
     /// The limit as a policy, to read or to replace.
     #[must_use]
     pub fn policy(&self) -> &Live<ConcurrencyLimitPolicy> {
@@ -70,6 +76,16 @@ impl<O> ConnectionLimit<O> {
     /// Acts by a replaced policy at once, rather than with the next connection.
     pub fn refresh(&self) {
         self.places.refresh();
+    }
+
+    /// A handle that does not keep the limit alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakConnectionLimit<O> {
+        WeakConnectionLimit::new(&self.places, self.beyond)
+    }
+
+    pub(super) const fn from_parts(places: ConcurrencyLimit<O>, beyond: BeyondLimit) -> Self {
+        Self { places, beyond }
     }
 
     pub(super) const fn beyond(&self) -> BeyondLimit {

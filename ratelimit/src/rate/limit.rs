@@ -14,6 +14,7 @@ use super::{
     event::{RateLimitEvent, RateRefusal},
     policy::RateLimitPolicy,
     queue::Queue,
+    weak::WeakRateLimit,
 };
 use crate::{
     LAYER,
@@ -40,7 +41,7 @@ pub struct RateLimit<O = ()> {
     shared: Arc<Shared<O>>,
 }
 
-struct Shared<O> {
+pub(super) struct Shared<O> {
     bucket: Bucket,
     queue: Queue,
     policy: Live<RateLimitPolicy>,
@@ -316,6 +317,16 @@ impl<O> RateLimit<O> {
     #[must_use]
     pub fn separate(&self) -> Self {
         self.to_builder().build()
+    }
+
+    /// A handle that does not keep the limit alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRateLimit<O> {
+        WeakRateLimit::new(&self.shared)
+    }
+
+    pub(super) const fn from_shared(shared: Arc<Shared<O>>) -> Self {
+        Self { shared }
     }
 
     pub(super) fn to_builder(&self) -> RateLimitBuilder<O> {

@@ -3,7 +3,9 @@ use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 use equivalent::Equivalent;
 use outrigger_core::{Keyed, Live, Observe};
 
-use super::{event::RateLimitEvent, limit::RateLimit, policy::RateLimitPolicy};
+use super::{
+    event::RateLimitEvent, limit::RateLimit, policy::RateLimitPolicy, weak::WeakRateLimitPanel,
+};
 use crate::DEFAULT_CAPACITY;
 
 /// A rate limit for each key: a method, a tenant, a client.
@@ -15,7 +17,7 @@ pub struct RateLimitPanel<K, O = ()> {
     shared: Arc<Shared<K, O>>,
 }
 
-struct Shared<K, O> {
+pub(super) struct Shared<K, O> {
     limits: Keyed<K, RateLimit<O>>,
     policy: Live<RateLimitPolicy>,
     observer: Arc<O>,
@@ -57,6 +59,17 @@ impl<K: Hash + Eq, O> RateLimitPanel<K, O> {
         Q: Equivalent<K> + Hash + ?Sized,
     {
         self.shared.limits.peek(key, RateLimit::clone)
+    }
+
+    /// Every key with its limit, in no order.
+    #[must_use]
+    pub fn list(&self) -> Vec<(K, RateLimit<O>)>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::with_capacity(self.len());
+        self.shared.limits.for_each(|key, limit| all.push((key.clone(), limit.clone())));
+        all
     }
 
     /// How many keys have a limit.
@@ -108,6 +121,18 @@ where
             (key, limit)
         };
         limits.with(key, make, use_it)
+    }
+}
+
+impl<K, O> RateLimitPanel<K, O> {
+    /// A handle that does not keep the panel alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRateLimitPanel<K, O> {
+        WeakRateLimitPanel::new(&self.shared)
+    }
+
+    pub(super) const fn from_shared(shared: Arc<Shared<K, O>>) -> Self {
+        Self { shared }
     }
 }
 

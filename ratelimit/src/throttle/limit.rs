@@ -9,6 +9,7 @@ use super::{
     event::{ClientThrottleEvent, THROTTLED},
     permit::ThrottlePermit,
     policy::ClientThrottlePolicy,
+    weak::WeakClientThrottle,
 };
 use crate::{
     LAYER,
@@ -202,6 +203,16 @@ impl<O> ClientThrottle<O> {
         let (policy, name, seed) = (policy.clone(), name.clone(), *seed);
         let stripes = self.stripes.len();
         ClientThrottleBuilder { policy, name, observer: Arc::clone(observer), seed, stripes }
+    }
+
+    /// A handle that does not keep the throttle alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakClientThrottle<O> {
+        WeakClientThrottle::new(&self.stripes)
+    }
+
+    pub(super) const fn from_shared(stripes: Arc<[Arc<Stripe<O>>]>) -> Self {
+        Self { stripes }
     }
 
     fn shared(&self) -> &Shared<O> {

@@ -1,7 +1,7 @@
 use outrigger_circuitbreak::{Cause, State, TripRule};
 
 /// The stable word for a state.
-pub(in crate::governance) const fn state_word(state: State) -> &'static str {
+pub(crate) const fn state_word(state: State) -> &'static str {
     match state {
         State::Closed => "closed",
         State::Open => "open",
@@ -12,7 +12,7 @@ pub(in crate::governance) const fn state_word(state: State) -> &'static str {
 }
 
 /// The stable word for a cause.
-pub(in crate::governance) const fn cause_word(cause: Cause) -> &'static str {
+pub(crate) const fn cause_word(cause: Cause) -> &'static str {
     match cause {
         Cause::Tripped(TripRule::ErrorRate) => "error_rate",
         Cause::Tripped(TripRule::ErrorCount) => "error_count",
@@ -29,7 +29,7 @@ pub(in crate::governance) const fn cause_word(cause: Cause) -> &'static str {
 }
 
 /// The word in the [`Rejection`](outrigger_core::Rejection) that a circuit in this state makes.
-pub(in crate::governance) const fn refusal(state: State) -> &'static str {
+pub(crate) const fn refusal(state: State) -> &'static str {
     match state {
         State::HalfOpen => "circuit_half_open",
         State::ForcedOpen => "circuit_forced_open",

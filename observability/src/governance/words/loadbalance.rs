@@ -1,7 +1,7 @@
 use outrigger_loadbalance::{EjectionRule, RefusedUpdate};
 
 /// The stable word for a rule of ejection.
-pub(in crate::governance) const fn rule_word(rule: EjectionRule) -> &'static str {
+pub(crate) const fn rule_word(rule: EjectionRule) -> &'static str {
     match rule {
         EjectionRule::ConsecutiveFailures => "consecutive_failures",
         EjectionRule::Probation => "probation",
@@ -13,7 +13,7 @@ pub(in crate::governance) const fn rule_word(rule: EjectionRule) -> &'static str
 }
 
 /// The stable word for what was wrong with an update.
-pub(in crate::governance) const fn refused_word(cause: RefusedUpdate) -> &'static str {
+pub(crate) const fn refused_word(cause: RefusedUpdate) -> &'static str {
     match cause {
         RefusedUpdate::Empty => "empty",
         RefusedUpdate::Failed => "failed",

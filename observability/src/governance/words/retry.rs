@@ -2,7 +2,7 @@ use outrigger_core::Outcome;
 use outrigger_retry::{AttemptKind, StopReason};
 
 /// The stable word for why an attempt was sent.
-pub(in crate::governance) const fn kind_word(kind: AttemptKind) -> &'static str {
+pub(crate) const fn kind_word(kind: AttemptKind) -> &'static str {
     match kind {
         AttemptKind::First => "first",
         AttemptKind::Retry => "retry",
@@ -13,7 +13,7 @@ pub(in crate::governance) const fn kind_word(kind: AttemptKind) -> &'static str 
 }
 
 /// The stable word for an outcome.
-pub(in crate::governance) const fn outcome_word(outcome: Outcome) -> &'static str {
+pub(crate) const fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
         Outcome::Failure => "failure",
@@ -23,7 +23,7 @@ pub(in crate::governance) const fn outcome_word(outcome: Outcome) -> &'static st
 }
 
 /// The stable word for why no further attempt is made.
-pub(in crate::governance) const fn stop_word(reason: StopReason) -> &'static str {
+pub(crate) const fn stop_word(reason: StopReason) -> &'static str {
     match reason {
         StopReason::MaxRetries => "max_retries",
         StopReason::NoTimeLeft => "no_time_left",

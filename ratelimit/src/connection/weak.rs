@@ -1,0 +1,34 @@
+use std::fmt;
+
+use super::limit::{BeyondLimit, ConnectionLimit};
+use crate::{ConcurrencyLimit, WeakConcurrencyLimit};
+
+/// A [`ConnectionLimit`] that it does not keep alive.
+pub struct WeakConnectionLimit<O> {
+    places: WeakConcurrencyLimit<O>,
+    beyond: BeyondLimit,
+}
+
+impl<O> WeakConnectionLimit<O> {
+    pub(super) fn new(places: &ConcurrencyLimit<O>, beyond: BeyondLimit) -> Self {
+        Self { places: places.downgrade(), beyond }
+    }
+
+    /// The handle, while anybody else has one.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<ConnectionLimit<O>> {
+        self.places.upgrade().map(|places| ConnectionLimit::from_parts(places, self.beyond))
+    }
+}
+
+impl<O> Clone for WeakConnectionLimit<O> {
+    fn clone(&self) -> Self {
+        Self { places: self.places.clone(), beyond: self.beyond }
+    }
+}
+
+impl<O> fmt::Debug for WeakConnectionLimit<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakConnectionLimit").finish_non_exhaustive()
+    }
+}
