@@ -1,0 +1,208 @@
+//! gRPC's service config: `methodConfig`, `loadBalancingConfig`, `retryThrottling`.
+
+use super::translate::{Found, percent, rename};
+use crate::{
+    Problem,
+    document::{Entry, Node, Place, Table, Value},
+};
+
+/// One entry of `methodConfig`: the names it is for, and its settings.
+pub(super) struct MethodConfig {
+    pub(super) names: Vec<Name>,
+    pub(super) settings: Node,
+}
+
+/// A name of `methodConfig`; both parts empty stand for every method.
+#[derive(Clone)]
+pub(super) struct Name {
+    pub(super) service: String,
+    pub(super) method: String,
+    pub(super) place: Place,
+}
+
+pub(super) fn method_configs(node: &Node, found: &mut Found) -> Vec<MethodConfig> {
+    let Value::List(items) = &node.value else {
+        found.problems.push(node.problem("methodConfig", "a list"));
+        return Vec::new();
+    };
+    let mut seen: Vec<Name> = Vec::new();
+    let mut configs = Vec::new();
+    for item in items {
+        let Value::Table(table) = &item.value else {
+            found.problems.push(item.problem("methodConfig", "a list of tables"));
+            continue;
+        };
+        let mut table = table.clone();
+        let names = match table.take("name").map(|entry| entry.value) {
+            Some(Node { value: Value::List(names), .. }) => {
+                names.iter().filter_map(|name| read_name(name, found)).collect()
+            }
+            Some(other) => {
+                found.problems.push(other.problem("methodConfig.name", "a list"));
+                Vec::new()
+            }
+            // gRPC: a config without a name is for nobody.
+            None => Vec::new(),
+        };
+        for name in &names {
+            let is_same =
+                |other: &&Name| (&other.service, &other.method) == (&name.service, &name.method);
+            if let Some(first) = seen.iter().find(is_same) {
+                let (line, _) = first.place.line_and_column();
+                let message = format!("stands twice; the first is on line {line}");
+                let field = format!("{}/{}", name.service, name.method);
+                found.problems.push(Problem::new(&name.place, field, message));
+            }
+            seen.push(name.clone());
+        }
+        let settings = Node::new(Value::Table(table), item.place.clone());
+        configs.push(MethodConfig { names, settings });
+    }
+    configs
+}
+
+fn read_name(node: &Node, found: &mut Found) -> Option<Name> {
+    let Some(table) = node.as_table() else {
+        found.problems.push(node.problem("methodConfig.name", "a table of `service` and `method`"));
+        return None;
+    };
+    let mut part = |key: &str| match table.get(key) {
+        None | Some(Node { value: Value::Null, .. }) => String::new(),
+        Some(Node { value: Value::String(text), .. }) => text.clone(),
+        Some(other) => {
+            found.problems.push(other.problem(format!("methodConfig.name.{key}"), "a name"));
+            String::new()
+        }
+    };
+    let (service, method) = (part("service"), part("method"));
+    if let Some(entry) = table.entries.iter().find(|e| e.key != "service" && e.key != "method") {
+        let problem = Problem::new(&entry.key_place, &entry.key, "is no setting here");
+        found.problems.push(problem.help(Some("there are: service, method".to_owned())));
+    }
+    if service.is_empty() && !method.is_empty() {
+        let message = "names a method without its service";
+        found.problems.push(Problem::new(&node.place, "methodConfig.name", message));
+        return None;
+    }
+    Some(Name { service, method, place: node.place.clone() })
+}
+
+/// The `balance` that the first supported entry of `loadBalancingConfig` stands for.
+pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
+    let Value::List(items) = &entry.value.value else {
+        found.problems.push(entry.value.problem("loadBalancingConfig", "a list"));
+        return None;
+    };
+    let mut balance = Table::default();
+    for item in items {
+        let Some([policy]) = item.as_table().map(|table| &*table.entries) else {
+            let expected = "a table with the name of one policy";
+            found.problems.push(item.problem("loadBalancingConfig", expected));
+            return None;
+        };
+        if let Some(picker) = picker(policy, &mut balance) {
+            balance.set("picker", picker);
+            return Some(Node::new(Value::Table(balance), item.place.clone()));
+        }
+        let note = "is not supported; the next of the list is taken";
+        found.notes.push(Problem::new(&policy.key_place, &policy.key, note));
+    }
+    let message = "names no policy that is supported";
+    let help = "there are: round_robin, weighted_round_robin, least_request_experimental, \
+                ring_hash_experimental, outlier_detection_experimental";
+    let problem = Problem::new(&entry.key_place, "loadBalancingConfig", message);
+    found.problems.push(problem.help(Some(help.to_owned())));
+    None
+}
+
+/// The picker of a policy of gRPC's; outlier detection around it becomes ejection.
+fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
+    let place = policy.value.place.clone();
+    let mut settings = match &policy.value.value {
+        Value::Table(table) => table.clone(),
+        _ => Table::default(),
+    };
+    let ours = match policy.key.as_str() {
+        "round_robin" => ("round_robin", Table::default()),
+        "least_request_experimental" | "least_request" => ("least_pending", Table::default()),
+        "weighted_round_robin" => {
+            let mut reported = Table::default();
+            for (theirs, ours) in [
+                ("blackout_period", "blackout"),
+                ("weight_expiration_period", "expiration"),
+                ("error_utilization_penalty", "error_penalty"),
+            ] {
+                if let Some(entry) = settings.take(theirs) {
+                    reported.set(ours, entry.value);
+                }
+            }
+            ("reported", reported)
+        }
+        "ring_hash_experimental" | "ring_hash" => ("consistent_hash", Table::default()),
+        "outlier_detection_experimental" | "outlier_detection" => {
+            let children = settings.take("child_policy");
+            outlier_detection(&mut settings);
+            balance.set("ejection", Node::new(Value::Table(settings), place));
+            let Some(Entry { value: Node { value: Value::List(children), .. }, .. }) = children
+            else {
+                return None;
+            };
+            return children.iter().find_map(|child| match child.as_table().map(|t| &*t.entries) {
+                Some([policy]) => picker(policy, balance),
+                _ => None,
+            });
+        }
+        _ => return None,
+    };
+    let mut outer = Table::default();
+    outer.set(ours.0, Node::new(Value::Table(ours.1), place.clone()));
+    Some(Node::new(Value::Table(outer), place))
+}
+
+/// The names of gRFC A50.
+pub(super) fn outlier_detection(ejection: &mut Table) {
+    rename(ejection, "base_ejection_time", "base_time");
+    rename(ejection, "max_ejection_time", "max_time");
+    if let Some(entry) = ejection.take("max_ejection_percent") {
+        let share = Node::new(percent(&entry.value), entry.value.place);
+        ejection.set("max_ejected", share);
+    }
+    if let Some(entry) = ejection.take("success_rate_ejection")
+        && let Value::Table(mut rule) = entry.value.value
+    {
+        if let Some(factor) = rule.take("stdev_factor") {
+            let thousandths = factor.value.as_f64().map(|n| Value::Float(n / 1_000.0));
+            let value = thousandths.unwrap_or_else(|| factor.value.value.clone());
+            ejection.set("deviation", Node::new(value, factor.value.place));
+        }
+        lift(&mut rule, "request_volume", ejection, "deviation_volume");
+        lift(&mut rule, "minimum_hosts", ejection, "min_endpoints");
+        rule.take("enforcement_percentage");
+        ejection.entries.append(&mut rule.entries);
+    }
+    if let Some(entry) = ejection.take("failure_percentage_ejection")
+        && let Value::Table(mut rule) = entry.value.value
+    {
+        if let Some(threshold) = rule.take("threshold") {
+            let share = Node::new(percent(&threshold.value), threshold.value.place);
+            ejection.set("error_rate", share);
+        }
+        lift(&mut rule, "request_volume", ejection, "error_rate_volume");
+        lift(&mut rule, "minimum_hosts", ejection, "min_endpoints");
+        rule.take("enforcement_percentage");
+        ejection.entries.append(&mut rule.entries);
+    }
+}
+
+fn lift(rule: &mut Table, from: &str, into: &mut Table, to: &str) {
+    if let Some(entry) = rule.take(from) {
+        into.set(to, entry.value);
+    }
+}
+
+/// `retryThrottling` as a budget of tokens.
+pub(super) fn retry_throttling(entry: &Entry) -> Node {
+    let mut throttling = Table::default();
+    throttling.set("throttling", entry.value.clone());
+    Node::new(Value::Table(throttling), entry.value.place.clone())
+}

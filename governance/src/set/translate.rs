@@ -1,0 +1,424 @@
+//! The words of gRPC, resilience4j and Envoy, and short forms, into the settings of the crates.
+
+use crate::{
+    Problem,
+    document::{Node, Table, Value},
+};
+
+/// What was found while a file was read.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) problems: Vec<Problem>,
+    /// What was read, but not quite as it was written.
+    pub(super) notes: Vec<Problem>,
+}
+
+/// Keys in `lowerCamelCase` become `snake_case`, here and below.
+pub(super) fn snake_case(node: &mut Node) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(snake_case),
+        Value::Table(table) => {
+            for entry in &mut table.entries {
+                entry.key = snake(&entry.key);
+                snake_case(&mut entry.value);
+            }
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn snake(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Turns one scope into the settings of the crates.
+pub(super) fn scope(table: &mut Table, found: &mut Found) {
+    rename(table, "per_attempt_timeout", "attempt_timeout");
+    for (short, field) in [
+        ("timeout", "timeout"),
+        ("attempt_timeout", "timeout"),
+        ("concurrency_limit", "limit"),
+        ("rate_limit", "rate"),
+        ("client_throttle", "k"),
+    ] {
+        widen(table, short, field);
+    }
+    for name in [
+        "timeout",
+        "attempt_timeout",
+        "retry",
+        "circuit_breaker",
+        "concurrency_limit",
+        "rate_limit",
+        "client_throttle",
+    ] {
+        // `retry: off` takes away what a wider scope has.
+        if let Some(node) = table.get_mut(name)
+            && (matches!(node.value, Value::Bool(false)) || node.as_str() == Some("off"))
+        {
+            node.value = Value::Null;
+        }
+    }
+    grpc_retry(table, found);
+    hedging(table, found);
+    token_bucket(table);
+    within(table, "rate_limit", rate);
+    within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
+    within(table, "concurrency_limit", |limit| {
+        rename(limit, "max_concurrent_calls", "limit");
+        rename(limit, "max_requests", "limit");
+        rename(limit, "max_wait_duration", "max_wait");
+        rename(limit, "max_pending_requests", "max_waiting");
+    });
+    retry_budget(table, found);
+    within(table, "balance", |balance| {
+        rename(balance, "outlier_detection", "ejection");
+        within(balance, "ejection", super::grpc::outlier_detection);
+    });
+    for ignored in ["wait_for_ready", "max_request_message_bytes", "max_response_message_bytes"] {
+        if let Some(entry) = table.take(ignored) {
+            let note = "is the channel's own affair; nothing here acts on it";
+            found.notes.push(Problem::new(&entry.key_place, ignored, note));
+        }
+    }
+}
+
+fn within(table: &mut Table, key: &str, change: impl FnOnce(&mut Table)) {
+    if let Some(Node { value: Value::Table(inner), .. }) = table.get_mut(key) {
+        change(inner);
+    }
+}
+
+pub(super) fn rename(table: &mut Table, from: &str, to: &str) {
+    if let Some(entry) = table.take(from) {
+        table.set(to, entry.value);
+    }
+}
+
+/// Moves a value to `to`, below a table of its own if that is a path of two.
+fn shift(table: &mut Table, from: &str, to: (&str, &str), change: impl FnOnce(&Node) -> Value) {
+    if let Some(entry) = table.take(from) {
+        let value = Node::new(change(&entry.value), entry.value.place.clone());
+        if table.get(to.0).is_none_or(|node| node.as_table().is_none()) {
+            table.set(to.0, Node::new(Value::Table(Table::default()), value.place.clone()));
+        }
+        within(table, to.0, |inner| inner.set(to.1, value));
+    }
+}
+
+/// A single value stands for a table with `field` alone.
+fn widen(table: &mut Table, key: &str, field: &str) {
+    if let Some(node) = table.get_mut(key)
+        && matches!(&node.value, Value::String(_) | Value::Integer(_) | Value::Float(_))
+        && node.as_str() != Some("off")
+    {
+        let mut inner = Table::default();
+        inner.set(field, node.clone());
+        node.value = Value::Table(inner);
+    }
+}
+
+/// A number of percent as a share; anything else stays, and is refused where it is read.
+pub(super) fn percent(node: &Node) -> Value {
+    node.as_f64().map_or_else(|| node.value.clone(), |n| Value::Float(n / 100.0))
+}
+
+fn same(node: &Node) -> Value {
+    node.value.clone()
+}
+
+/// `100/s`: so many per period.
+fn rate(limit: &mut Table) {
+    rename(limit, "limit_for_period", "rate");
+    rename(limit, "limit_refresh_period", "period");
+    let Some(written) = limit.get("rate").cloned() else { return };
+    let Some((count, period)) = written.as_str().and_then(|text| text.split_once('/')) else {
+        return;
+    };
+    let Ok(count) = count.trim().parse() else { return };
+    let period = period.trim();
+    // `100/s` is short for `100/1s`.
+    let period = if period.starts_with(|c: char| c.is_ascii_digit()) {
+        period.to_owned()
+    } else {
+        format!("1{period}")
+    };
+    limit.set("rate", Node::new(Value::Integer(count), written.place.clone()));
+    limit.set("period", Node::new(Value::String(period), written.place));
+}
+
+/// Envoy's token bucket.
+fn token_bucket(table: &mut Table) {
+    let Some(mut entry) = table.take("token_bucket") else { return };
+    if let Value::Table(bucket) = &mut entry.value.value {
+        rename(bucket, "max_tokens", "burst");
+        rename(bucket, "tokens_per_fill", "rate");
+        rename(bucket, "fill_interval", "period");
+    }
+    table.set("rate_limit", entry.value);
+}
+
+/// resilience4j's names, with its defaults where a rule is only half said.
+fn resilience4j(breaker: &mut Table, found: &mut Found) {
+    let size = breaker.take("sliding_window_size");
+    let kind = breaker.take("sliding_window_type");
+    if let Some(size) = size {
+        let counts = kind.as_ref().and_then(|kind| kind.value.as_str());
+        // Its default is a window that counts calls.
+        if counts.is_none_or(|kind| kind.eq_ignore_ascii_case("COUNT_BASED")) {
+            breaker.set("count_window", size.value);
+        } else {
+            let value = match size.value.value {
+                Value::Integer(seconds) => Value::String(format!("{seconds}s")),
+                other => other,
+            };
+            breaker.set("time_window", Node::new(value, size.value.place));
+        }
+    } else if let Some(kind) = kind {
+        let missing = "needs `slidingWindowSize` beside it";
+        found.problems.push(Problem::new(&kind.key_place, kind.key, missing));
+    }
+    let minimum = breaker.get("minimum_number_of_calls").cloned();
+    shift(breaker, "minimum_number_of_calls", ("error_rate", "minimum_calls"), same);
+    shift(breaker, "failure_rate_threshold", ("error_rate", "rate"), percent);
+    shift(breaker, "slow_call_rate_threshold", ("slow_calls", "rate"), percent);
+    shift(breaker, "slow_call_duration_threshold", ("slow_calls", "duration"), same);
+    rename(breaker, "wait_duration_in_open_state", "cool_down");
+    rename(breaker, "permitted_number_of_calls_in_half_open_state", "max_probes");
+    rename(breaker, "max_wait_duration_in_half_open_state", "probe_limit");
+    if let Some(Node { value: Value::Table(slow), place }) = breaker.get_mut("slow_calls") {
+        let usual = |value| Node::new(value, place.clone());
+        let minimum = minimum.unwrap_or_else(|| usual(Value::Integer(100)));
+        let fields = [
+            ("rate", usual(Value::Float(1.0))),
+            ("duration", usual(Value::String("60s".to_owned()))),
+            ("minimum_calls", minimum),
+        ];
+        for (field, value) in fields {
+            if slow.get(field).is_none() {
+                slow.set(field, value);
+            }
+        }
+    }
+}
+
+/// `10%`, `{percent, minRetriesPerSecond, ttl}` or the crate's own form.
+fn retry_budget(table: &mut Table, found: &mut Found) {
+    let Some(node) = table.get_mut("retry_budget") else { return };
+    let place = node.place.clone();
+    let shares = match &node.value {
+        Value::Integer(_) | Value::Float(_) => Some(Value::Float(node.as_f64().unwrap_or(-1.0))),
+        Value::String(text) => match text.strip_suffix('%').map(str::trim).map(str::parse::<f64>) {
+            Some(Ok(percent)) => Some(Value::Float(percent / 100.0)),
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(share) = shares {
+        node.value = choice("ratio", [("ratio", Node::new(share, place.clone()))], &place);
+        return;
+    }
+    let Value::Table(budget) = &mut node.value else { return };
+    let is_ours = ["ratio", "throttling", "unlimited"].iter().any(|key| budget.get(key).is_some());
+    if is_ours {
+        return;
+    }
+    let mut ratio = Table::default();
+    if let Some(entry) = budget.take("percent") {
+        let value = Node::new(percent(&entry.value), entry.value.place);
+        ratio.set("ratio", value);
+    }
+    let window = budget.take("ttl");
+    if let Some(entry) = budget.take("min_retries_per_second") {
+        let seconds = match window.as_ref().map(|window| &window.value) {
+            None => Some(10.0),
+            Some(window) => seconds(window),
+        };
+        let reserve = entry.value.as_f64().zip(seconds).map(|(rate, seconds)| rate * seconds);
+        match reserve {
+            #[expect(clippy::cast_possible_truncation, reason = "a number of retries, in range")]
+            Some(n) if (0.0..1e9).contains(&n) => {
+                let reserve = Value::Integer(n.round() as i64);
+                ratio.set("reserve", Node::new(reserve, entry.value.place));
+            }
+            _ => {
+                let expected = "a number of retries per second, from 0";
+                found.problems.push(entry.value.problem("retry_budget", expected));
+            }
+        }
+    }
+    if let Some(entry) = window {
+        ratio.set("window", entry.value);
+    }
+    if ratio.entries.is_empty() {
+        return;
+    }
+    // What is left is unknown, and refused by name.
+    ratio.entries.append(&mut budget.entries);
+    let mut whole = Table::default();
+    whole.set("ratio", Node::new(Value::Table(ratio), place));
+    node.value = Value::Table(whole);
+}
+
+fn seconds(node: &Node) -> Option<f64> {
+    let text = node.as_str()?;
+    let plain = text.strip_suffix('s').and_then(|n| n.parse().ok());
+    plain.or_else(|| humantime::parse_duration(text).ok().map(|d| d.as_secs_f64()))
+}
+
+/// A table with a single key, which holds `fields`.
+fn choice<const N: usize>(
+    name: &str,
+    fields: [(&str, Node); N],
+    place: &crate::document::Place,
+) -> Value {
+    let mut inner = Table::default();
+    for (field, value) in fields {
+        inner.set(field, value);
+    }
+    let mut outer = Table::default();
+    outer.set(name, Node::new(Value::Table(inner), place.clone()));
+    Value::Table(outer)
+}
+
+/// gRPC's `retryPolicy` and `hedgingPolicy` (gRFC A6): one of them, never both.
+fn grpc_retry(table: &mut Table, found: &mut Found) {
+    let retry = table.take("retry_policy");
+    let hedging = table.take("hedging_policy");
+    if let (Some(_), Some(hedging)) = (&retry, &hedging) {
+        let message = "stands beside `retryPolicy`; gRPC allows one of them";
+        found.problems.push(Problem::new(&hedging.key_place, "hedgingPolicy", message));
+    }
+    let Some(entry) = retry.or(hedging) else { return };
+    let is_hedging = entry.key == "hedging_policy";
+    let place = entry.value.place.clone();
+    let Value::Table(mut grpc) = entry.value.value else {
+        found.problems.push(entry.value.problem(entry.key, "a table"));
+        return;
+    };
+    let mut retry = Table::default();
+    let mode = if is_hedging { "mixed" } else { "failure" };
+    retry.set("mode", Node::new(Value::String(mode.to_owned()), place.clone()));
+    if let Some(attempts) = grpc.take("max_attempts") {
+        retry.set("retries", attempts_to_retries(&attempts.value, found));
+    } else {
+        found.problems.push(Problem::new(&place, "maxAttempts", "is missing"));
+    }
+    let codes = if is_hedging { "non_fatal_status_codes" } else { "retryable_status_codes" };
+    let codes = grpc.take(codes).map(|entry| entry.value);
+    let no_codes =
+        codes.as_ref().is_none_or(|c| matches!(&c.value, Value::List(l) if l.is_empty()));
+    if no_codes && !is_hedging {
+        let missing = "is empty; gRPC wants at least one code";
+        found.problems.push(Problem::new(&place, "retryableStatusCodes", missing));
+    }
+    let mut codes = codes.unwrap_or_else(|| Node::new(Value::List(Vec::new()), place.clone()));
+    if let Value::List(codes) = &mut codes.value {
+        for code in codes {
+            if let Value::Integer(number) = code.value {
+                code.value = Value::String(number.to_string());
+            }
+        }
+    }
+    retry.set("retryable_status_codes", codes);
+    if is_hedging {
+        let delay = grpc.take("hedging_delay").map(|entry| entry.value);
+        let none = || Node::new(Value::String("0s".to_owned()), place.clone());
+        let delay = delay.unwrap_or_else(none);
+        let mut fixed = Table::default();
+        fixed.set("fixed", delay);
+        retry.set("backup_delay", Node::new(Value::Table(fixed), place.clone()));
+    } else {
+        retry.set("backoff", backoff(&mut grpc, &place, found));
+    }
+    // What is left is unknown, and refused by name.
+    for entry in grpc.entries {
+        found.problems.push(Problem::new(&entry.key_place, entry.key, "is no setting of gRPC's"));
+    }
+    table.set("retry", Node::new(Value::Table(retry), place));
+}
+
+/// gRPC counts the first attempt, and cuts what is above its cap of 5.
+fn attempts_to_retries(attempts: &Node, found: &mut Found) -> Node {
+    let retries = match attempts.value {
+        Value::Integer(n) if n > 5 => {
+            let note = format!("is {n}; gRPC cuts it to 5");
+            found.notes.push(Problem::new(&attempts.place, "maxAttempts", note));
+            4
+        }
+        Value::Integer(n) if n >= 2 => n - 1,
+        _ => {
+            found.problems.push(attempts.problem("maxAttempts", "a number of at least 2"));
+            1
+        }
+    };
+    Node::new(Value::Integer(retries), attempts.place.clone())
+}
+
+/// `min(initialBackoff * multiplier^n, maxBackoff)`, give or take a fifth.
+fn backoff(grpc: &mut Table, place: &crate::document::Place, found: &mut Found) -> Node {
+    let mut exponential = Table::default();
+    for (theirs, ours) in
+        [("initial_backoff", "base"), ("max_backoff", "max"), ("backoff_multiplier", "factor")]
+    {
+        match grpc.take(theirs) {
+            Some(entry) => exponential.set(ours, entry.value),
+            None => found.problems.push(Problem::new(place, theirs, "is missing")),
+        }
+    }
+    let both = |key| exponential.get(key).and_then(seconds);
+    if let (Some(base), Some(max)) = (both("base"), both("max"))
+        && base > max
+        && let Some(max) = exponential.get("max").cloned()
+    {
+        exponential.set("base", max);
+    }
+    let mut spread = Table::default();
+    spread.set("spread", Node::new(Value::Float(0.2), place.clone()));
+    exponential.set("jitter", Node::new(Value::Table(spread), place.clone()));
+    let mut backoff = Table::default();
+    backoff.set("exponential", Node::new(Value::Table(exponential), place.clone()));
+    Node::new(Value::Table(backoff), place.clone())
+}
+
+/// `hedging: {delayQuantile, maxExtraLoad, minDelay}`: a backup request by a live quantile.
+fn hedging(table: &mut Table, found: &mut Found) {
+    let Some(entry) = table.take("hedging") else { return };
+    let place = entry.value.place.clone();
+    let Value::Table(mut hedging) = entry.value.value else {
+        found.problems.push(entry.value.problem("hedging", "a table"));
+        return;
+    };
+    let mut quantile = Table::default();
+    for (theirs, ours) in
+        [("delay_quantile", "quantile"), ("min_delay", "floor"), ("max_delay", "ceiling")]
+    {
+        if let Some(entry) = hedging.take(theirs) {
+            quantile.set(ours, entry.value);
+        }
+    }
+    let mut retry = match table.take("retry").map(|entry| entry.value.value) {
+        Some(Value::Table(retry)) => retry,
+        _ => Table::default(),
+    };
+    retry.set("mode", Node::new(Value::String("backup".to_owned()), place.clone()));
+    let mut delay = Table::default();
+    delay.set("quantile", Node::new(Value::Table(quantile), place.clone()));
+    retry.set("backup_delay", Node::new(Value::Table(delay), place.clone()));
+    if let Some(load) = hedging.take("max_extra_load") {
+        let note = "is the budget of the service: it is shared by retries and backup requests";
+        found.notes.push(Problem::new(&load.key_place, "maxExtraLoad", note));
+        table.set("retry_budget", load.value);
+    }
+    rename(&mut hedging, "enforcement", "enforcement");
+    // `idempotent` and what else a retry knows; the unknown is refused by name.
+    retry.entries.append(&mut hedging.entries);
+    table.set("retry", Node::new(Value::Table(retry), place));
+}

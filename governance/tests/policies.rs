@@ -1,0 +1,422 @@
+//! What a policy file means, and what is said of one that is wrong.
+
+use std::time::Duration;
+
+use outrigger::{Format, PolicySet};
+use outrigger_circuitbreak::WindowShape;
+use outrigger_core::{Criticality, Enforcement, MethodRef};
+use outrigger_loadbalance::Picker;
+use outrigger_retry::{BackupDelay, RetryMode};
+
+const fn method(service: &'static str, method: &'static str) -> MethodRef<'static> {
+    MethodRef { service, method }
+}
+
+fn yaml(text: &str) -> PolicySet {
+    PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn refused(text: &str) -> String {
+    PolicySet::parse("p.yaml", text, Format::Yaml).expect_err("refused").to_string()
+}
+
+fn timeout_ms(set: &PolicySet, name: MethodRef<'_>) -> Option<u128> {
+    let timeout = set.method(name).timeout()?.timeout()?;
+    Some(timeout.as_millis())
+}
+
+#[test]
+fn an_exact_method_comes_before_its_service_and_that_before_the_defaults() {
+    let set = yaml(
+        "
+defaults: {timeout: 1s, rate_limit: 100/s}
+services:
+  shop.Cart:
+    timeout: 500ms
+    rate_limit: {burst: 7}
+    methods:
+      Get: {timeout: 200ms}
+      Put: {rate_limit: off}
+  shop.Empty:
+",
+    );
+    let get = method("shop.Cart", "Get");
+    for (name, expected) in [
+        (get, 200),
+        (method("shop.Cart", "Put"), 500),
+        (method("shop.Cart", "Other"), 500),
+        (method("shop.Empty", "Get"), 1_000),
+        (method("other", "Get"), 1_000),
+    ] {
+        assert_eq!(timeout_ms(&set, name), Some(expected), "{name}");
+    }
+    // Field by field: the rate is the default's, the burst the service's.
+    let rate = set.method(get).rate_limit().expect("there");
+    assert_eq!((rate.rate(), rate.burst(), rate.period()), (100, 7, Duration::from_secs(1)));
+    assert!(set.method(method("shop.Cart", "Put")).rate_limit().is_none(), "taken away");
+    assert!(set.method(get).circuit_breaker().is_none(), "what nobody states does not act");
+    assert_eq!(set.named_methods().len(), 2);
+}
+
+#[test]
+fn the_three_formats_mean_the_same() {
+    let yaml_text = "
+defaults:
+  circuit_breaker: {error_rate: {rate: 0.25, minimum_calls: 10}, cool_down: 1.5s}
+services:
+  a.B:
+    methods:
+      C: {retry: {mode: backup, backup_delay: {fixed: 20ms}, idempotent: true}}
+";
+    let json = r#"{
+  "defaults": {
+    "circuitBreaker": {"errorRate": {"rate": 0.25, "minimumCalls": 10}, "coolDown": "1.5s"}
+  },
+  "services": {"a.B": {"methods": {"C": {
+    "retry": {"mode": "backup", "backupDelay": {"fixed": "0.02s"}, "idempotent": true}
+  }}}}
+}"#;
+    let toml = r#"
+[defaults.circuit_breaker]
+error_rate = { rate = 0.25, minimum_calls = 10 }
+cool_down = "1500ms"
+
+[services."a.B".methods.C.retry]
+mode = "backup"
+backup_delay = { fixed = "20ms" }
+idempotent = true
+"#;
+    for (text, format) in [(yaml_text, Format::Yaml), (json, Format::Json), (toml, Format::Toml)] {
+        let set = PolicySet::parse("p", text, format).unwrap_or_else(|e| panic!("{e}"));
+        let policy = set.method(method("a.B", "C"));
+        let breaker = policy.circuit_breaker().expect("there");
+        assert_eq!(breaker.cool_down(), Duration::from_millis(1_500));
+        let retry = policy.retry().expect("there");
+        assert_eq!(retry.mode(), RetryMode::Backup);
+        assert_eq!(retry.backup_delay(), Some(BackupDelay::Fixed(Duration::from_millis(20))));
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_refused_with_its_place_and_the_nearest_name() {
+    let said = refused("defaults:\n  circuit_braker: {}\n");
+    let expected = "p.yaml:2:3: `defaults.circuit_braker` is no setting here \
+                    (did you mean `circuit_breaker`?)";
+    assert_eq!(said, expected);
+    let said = refused("services:\n  a.B:\n    circuit_breaker:\n      cooldown: 5s\n");
+    let expected = "p.yaml:4:7: `a.B.circuit_breaker.cooldown` is no setting here \
+                    (did you mean `cool_down`?)";
+    assert_eq!(said, expected);
+    let said = refused("defalts: {}\n");
+    assert!(said.contains("`defalts` is no setting here (did you mean `defaults`?)"), "{said}");
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_place_its_value_and_what_would_be_right() {
+    for (text, expected) in [
+        (
+            "defaults:\n  circuit_breaker: {error_rate: {rate: 1.5}}\n",
+            "p.yaml:2:40: `defaults.circuit_breaker.error_rate.rate` is 1.5; \
+             it must be a share above 0 and at most 1",
+        ),
+        (
+            "defaults:\n  timeout: 5 parsecs\n",
+            "p.yaml:2:12: `defaults.timeout.timeout` is \"5 parsecs\"; it must be a duration",
+        ),
+        (
+            "services:\n  a:\n    methods:\n      b: {retry: {mode: failure, retries: 9}}\n",
+            "p.yaml:4:43: `a/b.retry.retries` is 9; it must be at most 5 (failure), 2 (backup), 4 (mixed)",
+        ),
+        (
+            "defaults: {timeout: 100ms, attempt_timeout: 200ms}\n",
+            "p.yaml:1:45: `defaults.attempt_timeout.timeout` is \"200ms\"; \
+             it must be at most the overall `timeout`",
+        ),
+        (
+            "defaults: {retry: {mode: backup, backup_delay: {fixed: 5ms}}}\n",
+            "p.yaml:1:19: `defaults.retry.idempotent` is false; it must be ",
+        ),
+        (
+            "defaults: {rate_limit: {rate: -1}}\n",
+            "p.yaml:1:31: `defaults.rate_limit.rate` is -1; it must be ",
+        ),
+        (
+            "defaults: {rate_limit: {rate: .nan}}\n",
+            "p.yaml:1:31: `defaults.rate_limit.rate` is NaN; it must be u32",
+        ),
+        (
+            "defaults: {criticality: very}\n",
+            "p.yaml:1:25: `defaults.criticality.very` is not known here",
+        ),
+        ("defaults: 7\n", "p.yaml:1:11: `defaults` is 7; it must be a table of settings"),
+        (
+            "defaults: {timeout: 1s, timeout: 2s}\n",
+            "p.yaml:1:25: `timeout` stands twice in one table; the first is on line 1",
+        ),
+    ] {
+        let said = refused(text);
+        assert!(said.starts_with(expected), "{said}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_and_shown_in_the_file() {
+    let text = "defaults:\n  timeot: 1s\n  circuit_breaker: {cool_down: 0s}\n";
+    let refused = PolicySet::parse("p.yaml", text, Format::Yaml).unwrap_err();
+    let lines: Vec<usize> = refused.problems().iter().map(|problem| problem.line()).collect();
+    assert_eq!(lines, [2, 3]);
+    let shown = refused.render();
+    for part in ["p.yaml:2:3", "2 |   timeot: 1s", "^^^^^^", "did you mean `timeout`?"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_templates_settings_stand_below_those_of_who_uses_it() {
+    let set = yaml(
+        "
+templates:
+  read: {timeout: 100ms, retry: {mode: failure, idempotent: true, retries: 1}}
+services:
+  a.B:
+    methods:
+      Get: {use: read, retry: {retries: 3}}
+",
+    );
+    let policy = set.method(method("a.B", "Get"));
+    assert_eq!(policy.retry().unwrap().retries(), 3);
+    assert!(policy.retry().unwrap().is_idempotent());
+    let said = refused("templates: {read: {}}\ndefaults: {use: raed}\n");
+    assert!(said.contains("did you mean `read`?"), "{said}");
+}
+
+#[test]
+fn a_scopes_enforcement_is_that_of_all_policies_that_state_none() {
+    let set = yaml(
+        "
+defaults: {circuit_breaker: {}, rate_limit: 5/s}
+services:
+  a.B:
+    enforcement: shadow
+    methods:
+      C: {circuit_breaker: {enforcement: disabled}, timeout: 1s}
+",
+    );
+    let of = |name| {
+        let policy = set.method(name);
+        (
+            policy.circuit_breaker().unwrap().enforcement(),
+            policy.rate_limit().unwrap().enforcement(),
+        )
+    };
+    assert_eq!(of(method("x", "y")), (Enforcement::Enforced, Enforcement::Enforced));
+    assert_eq!(of(method("a.B", "x")), (Enforcement::Shadow, Enforcement::Shadow));
+    assert_eq!(of(method("a.B", "C")), (Enforcement::Disabled, Enforcement::Shadow));
+}
+
+#[test]
+fn another_choice_replaces_a_choice_and_another_mode_a_retry() {
+    let set = yaml(
+        "
+defaults:
+  balance: {picker: {peak_ewma: {decay: 3s}}}
+  retry: {mode: backup, backup_delay: {fixed: 5ms}, idempotent: true}
+services:
+  a: {balance: {picker: {maglev: {}}}, retry: {mode: failure}}
+  b: {balance: {picker: {peak_ewma: {failure_penalty: 1s}}}}
+",
+    );
+    assert_eq!(*set.service("a").balance().unwrap().picker(), Picker::maglev());
+    let merged =
+        Picker::PeakEwma { decay: Duration::from_secs(3), failure_penalty: Duration::from_secs(1) };
+    assert_eq!(*set.service("b").balance().unwrap().picker(), merged);
+    assert_eq!(set.method(method("a", "m")).retry().unwrap().mode(), RetryMode::Failure);
+}
+
+#[test]
+fn a_grpc_service_config_means_what_grpc_says() {
+    let json = r#"{
+  "loadBalancingConfig": [{"xds_thing": {}}, {"weighted_round_robin": {"blackoutPeriod": "5s"}}],
+  "methodConfig": [
+    {"name": [{}], "timeout": "2s", "waitForReady": true},
+    {"name": [{"service": "echo.Echo"}], "timeout": "1s",
+     "retryPolicy": {"maxAttempts": 9, "initialBackoff": "0.1s", "maxBackoff": "1s",
+       "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", 4]}},
+    {"name": [{"service": "echo.Echo", "method": "Get"}, {"service": "a.B"}],
+     "hedgingPolicy": {"maxAttempts": 3, "hedgingDelay": "0.5s", "nonFatalStatusCodes": ["ABORTED"]}}
+  ],
+  "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
+}"#;
+    let set = PolicySet::parse("svc.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let of_service = set.method(method("echo.Echo", "Put"));
+    let retry = of_service.retry().expect("there");
+    assert_eq!((retry.mode(), retry.retries()), (RetryMode::Failure, 4), "9 is cut to 5 attempts");
+    let codes: Vec<_> = retry.retryable_status_codes().unwrap().names().collect();
+    assert_eq!(codes, ["DEADLINE_EXCEEDED", "UNAVAILABLE"]);
+    assert_eq!(timeout_ms(&set, method("echo.Echo", "Put")), Some(1_000));
+    // The most exact entry counts alone: no retry policy of the service, the default's timeout.
+    let hedged = set.method(method("echo.Echo", "Get")).retry().expect("there");
+    assert_eq!((hedged.mode(), hedged.retries()), (RetryMode::Mixed, 2));
+    assert_eq!(hedged.backup_delay(), Some(BackupDelay::Fixed(Duration::from_millis(500))));
+    assert_eq!(set.method(method("a.B", "x")).retry().unwrap().retries(), 2);
+    assert_eq!(timeout_ms(&set, method("other", "x")), Some(2_000));
+    let Picker::Reported(reported) = *set.service("x").balance().unwrap().picker() else {
+        panic!()
+    };
+    assert_eq!(reported.blackout, Duration::from_secs(5));
+    assert!(set.service("x").retry_budget().is_some());
+    let notes: Vec<String> = set.notes().iter().map(ToString::to_string).collect();
+    assert!(notes.iter().any(|note| note.contains("gRPC cuts it to 5")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("`xds_thing` is not supported")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("`wait_for_ready`")), "{notes:?}");
+}
+
+#[test]
+fn what_grpc_refuses_is_refused() {
+    let refuse = |json: &str| {
+        PolicySet::parse("p.json", json, Format::Json).expect_err("refused").to_string()
+    };
+    for (json, expected) in [
+        (
+            r#"{"methodConfig": [{"name": [{"service": "a"}]}, {"name": [{"service": "a", "method": ""}]}]}"#,
+            "`a/` stands twice",
+        ),
+        (
+            r#"{"methodConfig": [{"name": [{"method": "x"}]}]}"#,
+            "names a method without its service",
+        ),
+        (
+            r#"{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 1}}]}"#,
+            "`maxAttempts` is 1; it must be a number of at least 2",
+        ),
+        (
+            r#"{"methodConfig": [{"name": [{}], "retryPolicy": {}, "hedgingPolicy": {}}]}"#,
+            "gRPC allows one of them",
+        ),
+        (r#"{"loadBalancingConfig": [{"mine": {}}]}"#, "names no policy that is supported"),
+        (r#"{"retryThrottling": {"maxTokens": 0, "tokenRatio": 1}}"#, "max_tokens` is 0"),
+        (r#"{"methodConfig": [], "services": {}}"#, "write the methods in one form"),
+        (r#"{"defaults": {},}"#, "p.json:1:16"),
+        ("", "the file is empty"),
+    ] {
+        let said = refuse(json);
+        assert!(said.contains(expected), "{said}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn the_words_of_resilience4j_and_envoy_are_understood() {
+    let json = r#"{"methodConfig": [{"name": [{"service": "shop.Cart"}],
+  "timeout": "1s", "perAttemptTimeout": "0.4s",
+  "hedging": {"delayQuantile": 0.95, "maxExtraLoad": 0.05, "minDelay": "0.001s", "idempotent": true},
+  "circuitBreaker": {"slidingWindowType": "TIME_BASED", "slidingWindowSize": 10,
+    "minimumNumberOfCalls": 20, "failureRateThreshold": 50, "slowCallDurationThreshold": "0.5s",
+    "slowCallRateThreshold": 80, "waitDurationInOpenState": "5s",
+    "permittedNumberOfCallsInHalfOpenState": 10, "maxWaitDurationInHalfOpenState": "10s"},
+  "concurrencyLimit": {"maxConcurrentCalls": 200},
+  "tokenBucket": {"maxTokens": 100, "tokensPerFill": 10, "fillInterval": "0.1s"},
+  "criticality": "critical_plus"}],
+  "retryBudget": {"percent": 10, "minRetriesPerSecond": 0.1, "ttl": "10s"}}"#;
+    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let policy = set.method(method("shop.Cart", "Get"));
+    let breaker = policy.circuit_breaker().unwrap();
+    let window = WindowShape::Time { duration: Duration::from_secs(10), buckets: 100 };
+    assert_eq!(breaker.window(), window);
+    assert_eq!(breaker.slow_threshold(), Some(Duration::from_millis(500)));
+    assert_eq!((breaker.max_probes(), breaker.probe_limit()), (10, Duration::from_secs(10)));
+    assert_eq!(policy.concurrency_limit().unwrap().limit(), 200);
+    let rate = policy.rate_limit().unwrap();
+    assert_eq!((rate.rate(), rate.burst(), rate.period()), (10, 100, Duration::from_millis(100)));
+    assert!(matches!(policy.retry().unwrap().backup_delay(), Some(BackupDelay::Quantile(_))));
+    assert_eq!(policy.criticality(), Some(&Criticality::CriticalPlus));
+}
+
+#[test]
+fn an_explanation_says_where_each_value_comes_from() {
+    let set = yaml(
+        "defaults: {timeout: 1s}
+services:
+  a.B:
+    methods:
+      C: {timeout: {honour_request: false}}
+",
+    );
+    let explained = set.method(method("a.B", "C")).explain();
+    let of = |field: &str| {
+        let found = explained.iter().find(|explained| explained.field == field).expect(field);
+        (found.value.clone(), found.origin.as_deref().map(str::to_owned))
+    };
+    let origin = |text: &str| Some(text.to_owned());
+    assert_eq!(of("timeout.timeout"), ("1s".into(), origin("policies.yaml:1:21 (defaults)")));
+    assert_eq!(
+        of("timeout.honour_request"),
+        ("false".into(), origin("policies.yaml:5:37 (a.B/C)"))
+    );
+    assert_eq!(of("timeout.enforcement"), ("enforced".into(), None));
+}
+
+#[test]
+fn neither_depth_nor_aliases_exhaust_anything() {
+    let deep = format!("defaults: {}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    PolicySet::parse("p.json", &deep, Format::Json).unwrap_err();
+    let mut bomb = "a0: &a0 {x: 1}\n".to_owned();
+    for i in 1..30 {
+        bomb += &format!("a{i}: &a{i} [*a{0}, *a{0}, *a{0}, *a{0}]\n", i - 1);
+    }
+    assert!(refused(&bomb).contains("aliases copy more than"), "bounded");
+}
+
+#[test]
+fn kitexs_documents_are_taken_over() {
+    use outrigger::KitexConfig;
+    let set = KitexConfig::new("shop.Cart")
+        .rpc_timeout(r#"{"*": {"rpc_timeout_ms": 1000, "conn_timeout_ms": 50}, "Get": {"rpc_timeout_ms": 200}}"#)
+        .retry(
+            r#"{
+  "*": {"enable": true, "type": 0, "failure_policy": {
+    "stop_policy": {"max_retry_times": 3, "max_duration_ms": 2000, "disable_chain_stop": false,
+      "ddl_stop": true, "cb_policy": {"error_rate": 0.1}},
+    "backoff_policy": {"backoff_type": "random", "cfg_items": {"min_ms": 10, "max_ms": 20}},
+    "retry_same_node": false}},
+  "Get": {"enable": true, "type": 1, "backup_policy": {"retry_delay_ms": 15,
+    "stop_policy": {"max_retry_times": 1}}},
+  "Mixed": {"enable": true, "type": 2, "mixed_policy": {"retry_delay_ms": 15,
+    "stop_policy": {"max_retry_times": 2}}},
+  "Put": {"enable": false}
+}"#,
+        )
+        .circuit_break(r#"{"*": {"enable": true, "err_rate": 0.3, "min_sample": 50}, "Put": {"enable": false}}"#)
+        .degradation(r#"{"enable": true, "percentage": 30}"#)
+        .limit(r#"{"connection_limit": 1000, "qps_limit": 2000}"#)
+        .into_set()
+        .unwrap_or_else(|e| panic!("{e}"));
+    let of = |name| set.method(method("shop.Cart", name));
+    assert_eq!(of("Other").retry().unwrap().retries(), 3);
+    assert_eq!(of("Get").retry().unwrap().mode(), RetryMode::Backup);
+    assert_eq!(of("Mixed").retry().unwrap().mode(), RetryMode::Mixed, "Kitex's sources refuse it");
+    assert_eq!(of("Put").retry().unwrap().enforcement(), Enforcement::Disabled);
+    let breaker = of("Put").circuit_breaker().unwrap();
+    assert_eq!(
+        breaker.enforcement(),
+        Enforcement::Disabled,
+        "a wildcard, and switched off for one"
+    );
+    assert_eq!(timeout_ms(&set, method("shop.Cart", "Get")), Some(200));
+    assert_eq!(set.server().connection_limit(), Some(1_000));
+    assert_eq!(set.server().rate_limit().unwrap().rate(), 2_000);
+    let connect = set.service("shop.Cart").balance().unwrap().connect_timeout();
+    assert_eq!(connect, Duration::from_millis(50));
+    assert!(
+        set.method(method("other", "Get")).timeout().is_none(),
+        "no silent one-second time-out"
+    );
+    assert!(set.notes().iter().any(|note| note.to_string().contains("drops calls at random")));
+    let wrong = KitexConfig::new("s").rpc_timeout("{\"*\": {\"rpc_timeout\": 5}}").into_set();
+    let said = wrong.unwrap_err().to_string();
+    assert!(
+        said.contains("rpc_timeout:1:8") && said.contains("did you mean `rpc_timeout_ms`?"),
+        "{said}"
+    );
+}
