@@ -2,10 +2,25 @@
 #![forbid(unsafe_code)]
 
 mod document;
+mod event;
+mod governance;
 mod method;
 mod problem;
 mod set;
+mod stack;
+mod state;
 
+pub use event::{ObserveGovernance, PolicyEvent};
+pub use governance::Governance;
 pub use method::{Explained, MethodPolicy, ServicePolicy};
 pub use problem::{InvalidPolicies, Problem};
 pub use set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy};
+pub use stack::{
+    AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, Governed, Inner, Leave, OfAttempt,
+    OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+};
+#[cfg(feature = "http")]
+pub use stack::{GrpcWire, HttpWire};
+#[cfg(feature = "tonic")]
+pub use stack::{LeaveForTonic, TonicWire};
+pub use state::MethodState;

@@ -54,6 +54,14 @@ impl<N> TimeoutLayer<PerMethodTimeout<N>> {
     }
 }
 
+impl<P> TimeoutLayer<P> {
+    /// Times as `policies` chooses for each request ([`ChooseTimeout`](super::ChooseTimeout)).
+    #[must_use]
+    pub const fn from_chooser(policies: P) -> Self {
+        Self { policies, carrier: NoDeadline, observer: () }
+    }
+}
+
 impl<D, O> TimeoutLayer<LiveReader<TimeoutPolicy>, D, O> {
     /// Takes the time from each request by `read`; the policy's where that gives `None`.
     #[must_use]

@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use outrigger_circuitbreak::CircuitBreakerEvent;
+use outrigger_core::Observe;
+use outrigger_ratelimit::{ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent};
+use outrigger_retry::{RetryEvent, TimeoutEvent};
+
+/// What became of a set of policies. The key it is told with is the name of its source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PolicyEvent {
+    /// A set is in force.
+    Replaced {
+        /// How many sets and switches were in force before.
+        version: u64,
+    },
+    /// A set was refused; the one before it stays in force.
+    Refused {
+        /// Everything that is wrong with it.
+        reason: Arc<str>,
+    },
+}
+
+/// Whoever can be told all that governance does. Implemented for all who can.
+pub trait ObserveGovernance:
+    Observe<CircuitBreakerEvent>
+    + Observe<ClientThrottleEvent>
+    + Observe<ConcurrencyLimitEvent>
+    + Observe<PolicyEvent>
+    + Observe<RateLimitEvent>
+    + Observe<RetryEvent>
+    + Observe<TimeoutEvent>
+    + Clone
+{
+}
+
+impl<O> ObserveGovernance for O where
+    O: Observe<CircuitBreakerEvent>
+        + Observe<ClientThrottleEvent>
+        + Observe<ConcurrencyLimitEvent>
+        + Observe<PolicyEvent>
+        + Observe<RateLimitEvent>
+        + Observe<RetryEvent>
+        + Observe<TimeoutEvent>
+        + Clone
+{
+}

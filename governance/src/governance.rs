@@ -1,0 +1,410 @@
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use outrigger_core::{
+    Enforcement, Idle, Keyed, Live, Method, MethodRef,
+};
+use outrigger_loadbalance::BalancePolicy;
+use outrigger_ratelimit::{ConcurrencyLimit, RateLimit};
+use outrigger_retry::{RetryBudget, RetryBudgetPolicy};
+
+use crate::{
+    InvalidPolicies, LoadError, MethodPolicy, MethodState, ObserveGovernance, PolicyEvent,
+    PolicySet,
+    state::{Making, Off, Slot},
+};
+
+/// The policies in force, and the running state of every method.
+///
+/// Clones are handles to the same. All stacks that are made from one share the state of a method:
+/// its circuit, its limits, its latencies, and its service's retry budget. At most 10 000 methods
+/// and services are known at a time; then what is idle gives way (see [`Keyed`]).
+///
+/// ```
+/// use outrigger::{Format, Governance, PolicySet};
+/// use outrigger_core::{Enforcement, MethodRef};
+///
+/// let text = "defaults: {timeout: 1s, circuit_breaker: {}}";
+/// let governance = Governance::new(PolicySet::parse("policies.yaml", text, Format::Yaml)?);
+///
+/// // Another set, while calls are running. A wrong one leaves the one before it in force.
+/// let text = "defaults: {timeout: 2s, circuit_breaker: {error_rate: {rate: 0.2}}}";
+/// governance.replace(PolicySet::parse("policies.yaml", text, Format::Yaml)?);
+///
+/// // A switch by hand, over what any set says, until it is taken back.
+/// governance.switch(None, Some("circuit_breaker"), Some(Enforcement::Shadow));
+/// let get = governance.method(MethodRef { service: "shop.Cart", method: "Get" });
+/// assert_eq!(get.policy().circuit_breaker().unwrap().enforcement(), Enforcement::Shadow);
+/// # Ok::<_, outrigger::InvalidPolicies>(())
+/// ```
+pub struct Governance<O = ()> {
+    shared: Arc<Shared<O>>,
+}
+
+struct Shared<O> {
+    current: Live<Current>,
+    methods: Keyed<Method, Slot<O>>,
+    services: Keyed<Box<str>, ServiceState>,
+    /// One change of the policies at a time.
+    changing: Mutex<()>,
+    off: Off<O>,
+    server: Live<ServerState<O>>,
+    observer: O,
+}
+
+#[derive(Clone, Default)]
+struct Current {
+    set: Arc<PolicySet>,
+    switches: Vec<Switch>,
+}
+
+/// Something that was switched by hand.
+#[derive(Clone, PartialEq)]
+struct Switch {
+    method: Option<Method>,
+    policy: Option<&'static str>,
+    enforcement: Enforcement,
+}
+
+/// What all methods of a service share.
+struct ServiceState {
+    budget: RetryBudget,
+    balance: Live<BalancePolicy>,
+}
+
+/// What a budget forgets comes back within its window.
+impl Idle for ServiceState {
+    fn is_idle(&self) -> bool {
+        true
+    }
+}
+
+/// What a whole server shares.
+pub(crate) struct ServerState<O> {
+    pub(crate) concurrency: ConcurrencyLimit<O>,
+    has_concurrency: bool,
+    pub(crate) rate: RateLimit<O>,
+    has_rate: bool,
+}
+
+const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// The name of calls that say no method: the word of OpenTelemetry's conventions.
+const OTHER: MethodRef<'static> = MethodRef { service: "_OTHER", method: "_OTHER" };
+
+impl Governance {
+    /// Governs by `set`, and tells nobody.
+    #[must_use]
+    pub fn new(set: PolicySet) -> Self {
+        Self::with_observer(set, ())
+    }
+}
+
+impl<O: ObserveGovernance> Governance<O> {
+    /// Governs by `set`, and tells `observer` whatever happens; its clones tell the same.
+    #[must_use]
+    pub fn with_observer(set: PolicySet, observer: O) -> Self {
+        let off = Off::new(&observer);
+        let server = server(&set, None, &off, &observer);
+        let current = Current { set: Arc::new(set), switches: Vec::new() };
+        let shared = Shared {
+            current: Live::new(current),
+            methods: Keyed::new(MOST_METHODS),
+            services: Keyed::new(MOST_METHODS),
+            changing: Mutex::new(()),
+            off,
+            server: Live::new(server),
+            observer,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What governs a call of `method` that begins now.
+    #[must_use]
+    pub fn method(&self, method: MethodRef<'_>) -> Arc<MethodState<O>> {
+        self.resolve(Some(method))
+    }
+
+    /// One look-up, and one load to see whether the policies are those it was made for.
+    pub(crate) fn resolve(&self, method: Option<MethodRef<'_>>) -> Arc<MethodState<O>> {
+        let name = method.unwrap_or(OTHER);
+        let make = || {
+            let method = name.to_owned();
+            let state = self.making(&method, method_if_named(name)).state(&method, None);
+            (method, Slot::new(state))
+        };
+        self.shared.methods.with(&name, make, |slot| {
+            let version = self.shared.current.version();
+            let state = slot.state.get();
+            if state.version == version {
+                return state;
+            }
+            self.follow(slot);
+            slot.state.get()
+        })
+    }
+
+    fn making(&self, method: &Method, named: Option<MethodRef<'_>>) -> Making<'_, O> {
+        // The version first: what is read after it is of that version or a newer one.
+        let version = self.shared.current.version();
+        let current = self.shared.current.load();
+        let policy = Arc::clone(current.set.method_shared(named));
+        let policy = current.switched(method, policy);
+        let budget = self.with_service(method.service(), |service| service.budget.clone());
+        Making {
+            policy,
+            version,
+            budget,
+            off: &self.shared.off,
+            observer: &self.shared.observer,
+        }
+    }
+
+    fn follow(&self, slot: &Slot<O>) {
+        slot.follow(|old| {
+            let making = self.making(&old.method, method_if_named(old.method.as_ref()));
+            let is_newer = making.version != old.version;
+            is_newer.then(|| making.state(&old.method, Some(old)))
+        });
+    }
+
+    fn with_service<R>(&self, name: &str, use_it: impl FnOnce(&ServiceState) -> R) -> R {
+        let make = || {
+            let set = Arc::clone(&self.shared.current.load().set);
+            let policy = set.service(name);
+            let state = ServiceState {
+                budget: RetryBudget::new(policy.retry_budget().copied().unwrap_or_default()),
+                balance: Live::new(policy.balance().cloned().unwrap_or_default()),
+            };
+            (name.into(), state)
+        };
+        self.shared.services.with(name, make, use_it)
+    }
+
+    /// The retry budget that all methods of `service` draw on.
+    #[must_use]
+    pub fn retry_budget(&self, service: &str) -> RetryBudget {
+        self.with_service(service, |service| service.budget.clone())
+    }
+
+    /// How the endpoints of `service` are picked, for a `Balance` to follow.
+    #[must_use]
+    pub fn balance(&self, service: &str) -> Live<BalancePolicy> {
+        self.with_service(service, |service| service.balance.clone())
+    }
+
+    pub(crate) fn server_live(&self) -> &Live<ServerState<O>> {
+        &self.shared.server
+    }
+
+    pub(crate) fn observer(&self) -> &O {
+        &self.shared.observer
+    }
+
+    /// The set in force.
+    #[must_use]
+    pub fn set(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.shared.current.load().set)
+    }
+
+    /// How many sets and switches were in force before.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.shared.current.version()
+    }
+
+    /// Every method that was called, with what governs it, in no order.
+    #[must_use]
+    pub fn methods(&self) -> Vec<Arc<MethodState<O>>> {
+        let mut all = Vec::with_capacity(self.shared.methods.len());
+        self.shared.methods.for_each(|_, slot| all.push(slot.state.get()));
+        all
+    }
+
+    /// Puts `set` in force. Calls in flight end as they began; what did not change keeps its
+    /// running state.
+    pub fn replace(&self, set: PolicySet) {
+        self.replace_from("", set);
+    }
+
+    fn replace_from(&self, source: &str, set: PolicySet) {
+        self.change(source, |current| Current { set: Arc::new(set), ..current.clone() });
+    }
+
+    /// Reads a policy file and puts it in force.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or is invalid: then the set before it stays in force, and the
+    /// observer is told the reason.
+    pub fn load(&self, path: impl AsRef<std::path::Path>) -> Result<(), LoadError> {
+        let path = path.as_ref();
+        let loaded = PolicySet::load(path);
+        self.put_in_force(&path.display().to_string(), loaded)
+    }
+
+    /// Puts what was loaded from `source` in force, or tells why it was refused.
+    pub(crate) fn put_in_force(
+        &self,
+        source: &str,
+        loaded: Result<PolicySet, LoadError>,
+    ) -> Result<(), LoadError> {
+        match loaded {
+            Ok(set) => {
+                self.replace_from(source, set);
+                Ok(())
+            }
+            Err(error) => {
+                self.refuse(source, &error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn refuse(&self, source: &str, reason: &str) {
+        let event = PolicyEvent::Refused { reason: reason.into() };
+        self.shared.observer.observe(source, &event);
+    }
+
+    /// Parses a text as [`PolicySet::parse`] does, and puts it in force.
+    ///
+    /// # Errors
+    ///
+    /// When it is invalid: then the set before it stays in force, and the observer is told.
+    pub fn replace_text(
+        &self,
+        name: &str,
+        text: &str,
+        format: crate::Format,
+    ) -> Result<(), InvalidPolicies> {
+        match PolicySet::parse(name, text, format) {
+            Ok(set) => {
+                self.replace_from(name, set);
+                Ok(())
+            }
+            Err(error) => {
+                self.refuse(name, &error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Switches `policy` of `method` by hand, over what any set says; `None` takes a switch back.
+    ///
+    /// No method stands for all of them, no policy for all of a method's. The policies are named as
+    /// in a file: `timeout`, `rate_limit`, `concurrency_limit`, `client_throttle`, `retry`,
+    /// `circuit_breaker`, `attempt_timeout`. The last switch that fits counts.
+    pub fn switch(
+        &self,
+        method: Option<Method>,
+        policy: Option<&'static str>,
+        enforcement: Option<Enforcement>,
+    ) {
+        self.change("", |current| {
+            let mut current = current.clone();
+            let is_other = |switch: &Switch| (&switch.method, switch.policy) != (&method, policy);
+            current.switches.retain(is_other);
+            if let Some(enforcement) = enforcement {
+                current.switches.push(Switch { method, policy, enforcement });
+            }
+            current
+        });
+    }
+
+    fn change(&self, source: &str, change: impl FnOnce(&Current) -> Current) {
+        let one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.current.update(change);
+        let set = self.set();
+        self.shared.server.update(|old| {
+            server(&set, Some(old), &self.shared.off, &self.shared.observer)
+        });
+        self.shared.services.for_each(|name, service| {
+            let policy = set.service(name);
+            let budget: RetryBudgetPolicy = policy.retry_budget().copied().unwrap_or_default();
+            if **service.budget.policy().load() != budget {
+                service.budget.policy().replace(budget);
+            }
+            let balance = policy.balance().cloned().unwrap_or_default();
+            if **service.balance.load() != balance {
+                service.balance.replace(balance);
+            }
+        });
+        // At once, so that who waits for a place hears of a wider limit.
+        self.shared.methods.for_each(|_, slot| self.follow(slot));
+        let version = self.shared.current.version();
+        drop(one_at_a_time);
+        self.shared.observer.observe(source, &PolicyEvent::Replaced { version });
+    }
+}
+
+/// The stand-in for calls without a method has no policy of its own.
+fn method_if_named(name: MethodRef<'_>) -> Option<MethodRef<'_>> {
+    (name != OTHER).then_some(name)
+}
+
+impl Current {
+    /// `policy` as it was switched by hand.
+    fn switched(&self, method: &Method, policy: Arc<MethodPolicy>) -> Arc<MethodPolicy> {
+        let of_method = |switch: &&Switch| switch.method.as_ref().is_none_or(|m| m == method);
+        if !self.switches.iter().any(|switch| of_method(&switch)) {
+            return policy;
+        }
+        let chosen = |name| {
+            let of_policy = |switch: &&Switch| switch.policy.is_none_or(|policy| policy == name);
+            let found = self.switches.iter().rev().filter(of_method).find(of_policy);
+            found.map(|switch| switch.enforcement)
+        };
+        Arc::new(MethodPolicy::clone(&policy).enforced_by(chosen))
+    }
+}
+
+/// The server's own limits, with the running state of `old`.
+fn server<O: ObserveGovernance>(
+    set: &PolicySet,
+    old: Option<&ServerState<O>>,
+    off: &Off<O>,
+    observer: &O,
+) -> ServerState<O> {
+    let policy = set.server();
+    let has_concurrency = policy.concurrency_limit().is_some();
+    let has_rate = policy.rate_limit().is_some();
+    let concurrency = match (policy.concurrency_limit(), old) {
+        (None, _) => off.concurrency().clone(),
+        (Some(policy), Some(old)) if old.has_concurrency => {
+            old.concurrency.policy().replace(policy.clone());
+            old.concurrency.clone()
+        }
+        (Some(policy), _) => ConcurrencyLimit::builder(policy.clone())
+            .name("server")
+            .observe(observer.clone())
+            .build(),
+    };
+    let rate = match (policy.rate_limit(), old) {
+        (None, _) => off.rate().clone(),
+        (Some(policy), Some(old)) if old.has_rate => {
+            old.rate.policy().replace(policy.clone());
+            old.rate.clone()
+        }
+        (Some(policy), _) => {
+            RateLimit::builder(policy.clone()).name("server").observe(observer.clone()).build()
+        }
+    };
+    ServerState { concurrency, has_concurrency, rate, has_rate }
+}
+
+impl<O> Clone for Governance<O> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<O> std::fmt::Debug for Governance<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Governance")
+            .field("version", &self.shared.current.version())
+            .field("methods", &self.shared.methods.len())
+            .finish_non_exhaustive()
+    }
+}

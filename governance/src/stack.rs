@@ -1,0 +1,19 @@
+//! The layers of a client and of a server, in the order that ARCHITECTURE.md explains.
+
+mod client;
+mod enter;
+mod envelope;
+mod server;
+mod wire;
+
+pub use self::{
+    client::{AttemptStack, ClientLayer, ClientStack},
+    enter::{Enter, Leave},
+    envelope::{Governed, Inner, OfAttempt, OfCall, OfMethod},
+    server::{OfServer, ServerLayer, ServerStack},
+    wire::{AnyRequest, Wire},
+};
+#[cfg(feature = "http")]
+pub use self::wire::{GrpcWire, HttpWire};
+#[cfg(feature = "tonic")]
+pub use self::{enter::LeaveForTonic, wire::TonicWire};

@@ -1,0 +1,151 @@
+use outrigger_core::Rejection;
+use outrigger_ratelimit::{
+    Asking, ChooseLimit, ChooseRateLimit, ConcurrencyLimitLayer, ConcurrencyLimitService, Entry,
+    OneToken, Permit, RateLimitLayer, RateLimitService, Wait, Waiting,
+};
+use outrigger_retry::{TimeoutLayer, TimeoutService};
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::{AnyRequest, Enter, Governed, Inner, OfCall, OfMethod, Wire};
+use crate::{Governance, ObserveGovernance};
+
+/// The layers of a server, in order: deadline, concurrency limit, rate limit; of the limits that of
+/// the whole server first, then that of the method.
+///
+/// What the policies leave out does nothing.
+#[derive(Debug)]
+pub struct ServerLayer<W, O = ()> {
+    governance: Governance<O>,
+    wire: W,
+}
+
+impl<W: Clone, O> Clone for ServerLayer<W, O> {
+    fn clone(&self) -> Self {
+        Self { governance: self.governance.clone(), wire: self.wire.clone() }
+    }
+}
+
+/// The limits of a whole server.
+#[derive(Debug)]
+pub struct OfServer<O> {
+    governance: Governance<O>,
+}
+
+impl<O> Clone for OfServer<O> {
+    fn clone(&self) -> Self {
+        Self { governance: self.governance.clone() }
+    }
+}
+
+impl<R, O: ObserveGovernance> ChooseLimit<Governed<R, O>> for OfServer<O> {
+    type Permit = Permit<O>;
+    type Wait = Wait<O>;
+
+    fn enter_for(&self, request: &Governed<R, O>, asking: Asking) -> Entry<Permit<O>, Wait<O>> {
+        self.governance.server_live().load().concurrency.enter_for(&request.request, asking)
+    }
+}
+
+impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfServer<O> {
+    type Observer = O;
+
+    fn enter_for(
+        &self,
+        request: &Governed<R, O>,
+        cost: u32,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Waiting<O>>, Rejection> {
+        self.governance.server_live().load().rate.enter_for(&request.request, cost, deadline)
+    }
+}
+
+type Concurrency<S, L, W> = ConcurrencyLimitService<
+    S,
+    L,
+    <W as Wire>::Completion,
+    Inner<<W as Wire>::Context>,
+    OfMethod,
+>;
+
+type Rate<S, L, W> = RateLimitService<S, L, OneToken, Inner<<W as Wire>::Context>>;
+
+/// What a call goes through before the handler `S`.
+pub type ServerStack<S, W, O> = Enter<
+    TimeoutService<
+        Concurrency<
+            Rate<
+                Concurrency<Rate<<W as Wire>::Inside<S>, OfMethod, W>, OfMethod, W>,
+                OfServer<O>,
+                W,
+            >,
+            OfServer<O>,
+            W,
+        >,
+        OfCall,
+        Inner<<W as Wire>::Deadline>,
+        O,
+    >,
+    W,
+    O,
+>;
+
+impl<O: ObserveGovernance> Governance<O> {
+    /// The layers of a server whose requests are `wire`.
+    #[must_use]
+    pub fn server_over<W: Wire>(&self, wire: W) -> ServerLayer<W, O> {
+        ServerLayer { governance: self.clone(), wire }
+    }
+
+    /// The layers of a server of any protocol, whose methods `namer` names.
+    #[must_use]
+    pub fn server<N: Clone>(&self, namer: N) -> ServerLayer<AnyRequest<N>, O> {
+        self.server_over(AnyRequest::new(namer))
+    }
+
+    /// The layers of an HTTP server, whose methods `namer` names.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http_server<N: Clone>(&self, namer: N) -> ServerLayer<super::HttpWire<N>, O> {
+        self.server_over(super::HttpWire::new(namer))
+    }
+
+    /// The layers of a gRPC server, `tonic`'s or another.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn grpc_server(&self) -> ServerLayer<super::GrpcWire, O> {
+        self.server_over(super::GrpcWire)
+    }
+}
+
+impl<S, W, O> Layer<S> for ServerLayer<W, O>
+where
+    W: Wire,
+    O: ObserveGovernance,
+{
+    type Service = ServerStack<S, W, O>;
+
+    fn layer(&self, service: S) -> Self::Service {
+        let wire = &self.wire;
+        let context = || Inner(wire.context());
+        let of_server = || OfServer { governance: self.governance.clone() };
+        let handler = wire.inside(service);
+        let handler = RateLimitLayer::from_handle(OfMethod).context(context()).layer(handler);
+        let handler = ConcurrencyLimitLayer::from_handle(OfMethod)
+            .completion(wire.completion())
+            .context(context())
+            .criticality(OfMethod)
+            .layer(handler);
+        let handler = RateLimitLayer::from_handle(of_server()).context(context()).layer(handler);
+        let handler = ConcurrencyLimitLayer::from_handle(of_server())
+            .completion(wire.completion())
+            .context(context())
+            .criticality(OfMethod)
+            .layer(handler);
+        let handler = TimeoutLayer::from_chooser(OfCall)
+            .carry(Inner(wire.deadline()))
+            .observe(self.governance.observer().clone())
+            .layer(handler);
+        Enter { inner: handler, wire: self.wire.clone(), governance: self.governance.clone() }
+    }
+}

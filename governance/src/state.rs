@@ -1,0 +1,247 @@
+//! The running state of a method, and how it follows the policies.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
+use outrigger_core::{Criticality, Enforcement, Idle, Live, Method};
+use outrigger_ratelimit::{
+    ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit,
+    RateLimitPolicy,
+};
+use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
+
+use crate::{MethodPolicy, ObserveGovernance, document::Node};
+
+/// What governs one call, from its begin to its end: it never changes under a call.
+///
+/// The handles in it are shared by all calls of the method. What a policy file leaves out is a
+/// handle that is disabled.
+pub struct MethodState<O = ()> {
+    pub(crate) method: Method,
+    pub(crate) policy: Arc<MethodPolicy>,
+    pub(crate) version: u64,
+    pub(crate) timeout: TimeoutPolicy,
+    pub(crate) attempt_timeout: TimeoutPolicy,
+    pub(crate) retry: Option<CurrentRetry<O>>,
+    pub(crate) breaker: CircuitBreaker<O>,
+    pub(crate) concurrency: ConcurrencyLimit<O>,
+    pub(crate) rate: RateLimit<O>,
+    pub(crate) throttle: ClientThrottle<O>,
+    pub(crate) criticality: Option<Criticality>,
+}
+
+impl<O> MethodState<O> {
+    /// The method.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The policies that govern it.
+    #[must_use]
+    pub fn policy(&self) -> &MethodPolicy {
+        &self.policy
+    }
+
+    /// Its retries, if a policy states any.
+    #[must_use]
+    pub fn retry(&self) -> Option<&Retry<O>> {
+        self.retry.as_ref().map(CurrentRetry::retry)
+    }
+
+    /// Its circuit breaker.
+    #[must_use]
+    pub const fn circuit_breaker(&self) -> &CircuitBreaker<O> {
+        &self.breaker
+    }
+
+    /// Its concurrency limit.
+    #[must_use]
+    pub const fn concurrency_limit(&self) -> &ConcurrencyLimit<O> {
+        &self.concurrency
+    }
+
+    /// Its rate limit.
+    #[must_use]
+    pub const fn rate_limit(&self) -> &RateLimit<O> {
+        &self.rate
+    }
+
+    /// Its client throttle.
+    #[must_use]
+    pub const fn client_throttle(&self) -> &ClientThrottle<O> {
+        &self.throttle
+    }
+}
+
+impl<O> std::fmt::Debug for MethodState<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("MethodState");
+        shown.field("method", &self.method).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// The handles of what no policy asks for: they let everything pass.
+pub(crate) struct Off<O> {
+    breaker: CircuitBreaker<O>,
+    concurrency: ConcurrencyLimit<O>,
+    rate: RateLimit<O>,
+    throttle: ClientThrottle<O>,
+}
+
+const DISABLED: Enforcement = Enforcement::Disabled;
+
+impl<O: ObserveGovernance> Off<O> {
+    pub(crate) fn new(observer: &O) -> Self {
+        let rate = RateLimitPolicy::default().with_enforcement(DISABLED);
+        Self {
+            breaker: CircuitBreaker::builder(
+                CircuitBreakerPolicy::default().with_enforcement(DISABLED),
+            )
+            .observe(observer.clone())
+            .build(),
+            concurrency: ConcurrencyLimit::builder(
+                ConcurrencyLimitPolicy::default().with_enforcement(DISABLED),
+            )
+            .observe(observer.clone())
+            .build(),
+            rate: RateLimit::builder(rate).observe(observer.clone()).build(),
+            throttle: ClientThrottle::builder(
+                ClientThrottlePolicy::default().with_enforcement(DISABLED),
+            )
+            .observe(observer.clone())
+            .build(),
+        }
+    }
+
+    pub(crate) const fn concurrency(&self) -> &ConcurrencyLimit<O> {
+        &self.concurrency
+    }
+
+    pub(crate) const fn rate(&self) -> &RateLimit<O> {
+        &self.rate
+    }
+}
+
+/// A method's place among all: its state as it is now.
+pub(crate) struct Slot<O> {
+    pub(crate) state: Live<MethodState<O>>,
+    changing: Mutex<()>,
+}
+
+impl<O> Slot<O> {
+    pub(crate) fn new(state: MethodState<O>) -> Self {
+        Self { state: Live::new(state), changing: Mutex::new(()) }
+    }
+
+    /// Makes the state follow newer policies, one thread at a time.
+    pub(crate) fn follow(&self, next: impl FnOnce(&MethodState<O>) -> Option<MethodState<O>>) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.state.get();
+        if let Some(state) = next(&old) {
+            self.state.replace(state);
+        }
+    }
+}
+
+/// What a call, a closed circuit or an empty bucket would lose.
+impl<O> Idle for Slot<O> {
+    fn is_idle(&self) -> bool {
+        let state = self.state.load();
+        state.breaker.is_idle()
+            && state.concurrency.is_idle()
+            && state.rate.is_idle()
+            && state.throttle.is_idle()
+    }
+}
+
+/// Whether two policies say the same of `section`.
+fn same(old: &MethodPolicy, new: &MethodPolicy, section: &str) -> bool {
+    match (old.settings.get(section), new.settings.get(section)) {
+        (None, None) => true,
+        (Some(old), Some(new)) => Node::says_the_same(old, new),
+        _ => false,
+    }
+}
+
+macro_rules! follow {
+    ($make:ident, $handle:ident, $section:ident, $policy:ty, $type:ident) => {
+        fn $make<O: ObserveGovernance>(
+            old: Option<&MethodState<O>>,
+            new: &MethodPolicy,
+            method: &Method,
+            off: &Off<O>,
+            observer: &O,
+        ) -> $type<O> {
+            let Some(policy) = &new.$section else { return off.$handle.clone() };
+            let had_one = |old: &&MethodState<O>| old.policy.$section.is_some();
+            let Some(old) = old.filter(had_one) else {
+                let builder = $type::builder(policy.clone());
+                return builder.name(method.as_str()).observe(observer.clone()).build();
+            };
+            let handle = old.$handle.clone();
+            let enforcement = handle.policy().load().enforcement();
+            if !same(&old.policy, new, stringify!($section)) || enforcement != policy.enforcement() {
+                handle.policy().replace(policy.clone());
+            }
+            handle
+        }
+    };
+}
+
+follow!(breaker, breaker, circuit_breaker, CircuitBreakerPolicy, CircuitBreaker);
+follow!(concurrency, concurrency, concurrency_limit, ConcurrencyLimitPolicy, ConcurrencyLimit);
+follow!(rate, rate, rate_limit, RateLimitPolicy, RateLimit);
+follow!(throttle, throttle, client_throttle, ClientThrottlePolicy, ClientThrottle);
+
+/// What a state is made from.
+pub(crate) struct Making<'a, O> {
+    pub(crate) policy: Arc<MethodPolicy>,
+    pub(crate) version: u64,
+    pub(crate) budget: RetryBudget,
+    pub(crate) off: &'a Off<O>,
+    pub(crate) observer: &'a O,
+}
+
+impl<O: ObserveGovernance> Making<'_, O> {
+    /// The state of `method`, with the running state of `old` wherever it still makes sense.
+    pub(crate) fn state(self, method: &Method, old: Option<&MethodState<O>>) -> MethodState<O> {
+        let Self { policy, version, budget, off, observer } = self;
+        let none = || TimeoutPolicy::default().with_enforcement(DISABLED);
+        MethodState {
+            timeout: policy.timeout.unwrap_or_else(none),
+            attempt_timeout: policy.attempt_timeout.unwrap_or_else(none),
+            retry: retry(old, policy.retry, method, budget, observer),
+            breaker: breaker(old, &policy, method, off, observer),
+            concurrency: concurrency(old, &policy, method, off, observer),
+            rate: rate(old, &policy, method, off, observer),
+            throttle: throttle(old, &policy, method, off, observer),
+            criticality: policy.criticality,
+            method: method.clone(),
+            policy,
+            version,
+        }
+    }
+}
+
+/// Calls in flight keep the policy that they began with; the latencies are kept.
+fn retry<O: ObserveGovernance>(
+    old: Option<&MethodState<O>>,
+    policy: Option<RetryPolicy>,
+    method: &Method,
+    budget: RetryBudget,
+    observer: &O,
+) -> Option<CurrentRetry<O>> {
+    let policy = policy.filter(|policy| policy.enforcement() != DISABLED)?;
+    let present = old.and_then(|old| old.retry.as_ref());
+    let Some(present) = present.filter(|retry| retry.retry().budget().ptr_eq(&budget)) else {
+        let builder = Retry::builder(policy).name(method.as_str()).budget(budget);
+        return Some(CurrentRetry::new(builder.observe(observer.clone()).build()));
+    };
+    if *present.policy() == policy {
+        return Some(present.clone());
+    }
+    let retry = present.retry().clone();
+    retry.policy().replace(policy);
+    Some(CurrentRetry::new(retry))
+}
