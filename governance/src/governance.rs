@@ -3,9 +3,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use outrigger_core::{
-    Enforcement, Idle, Keyed, Live, Method, MethodRef,
-};
+use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
 use outrigger_ratelimit::{ConcurrencyLimit, RateLimit};
 use outrigger_retry::{RetryBudget, RetryBudgetPolicy};
@@ -141,7 +139,7 @@ impl<O: ObserveGovernance> Governance<O> {
             if state.version == version {
                 return state;
             }
-            self.follow(slot);
+            self.bring_up_to_date(slot);
             slot.state.get()
         })
     }
@@ -153,16 +151,10 @@ impl<O: ObserveGovernance> Governance<O> {
         let policy = Arc::clone(current.set.method_shared(named));
         let policy = current.switched(method, policy);
         let budget = self.with_service(method.service(), |service| service.budget.clone());
-        Making {
-            policy,
-            version,
-            budget,
-            off: &self.shared.off,
-            observer: &self.shared.observer,
-        }
+        Making { policy, version, budget, off: &self.shared.off, observer: &self.shared.observer }
     }
 
-    fn follow(&self, slot: &Slot<O>) {
+    fn bring_up_to_date(&self, slot: &Slot<O>) {
         slot.follow(|old| {
             let making = self.making(&old.method, method_if_named(old.method.as_ref()));
             let is_newer = making.version != old.version;
@@ -317,9 +309,9 @@ impl<O: ObserveGovernance> Governance<O> {
         let one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.current.update(change);
         let set = self.set();
-        self.shared.server.update(|old| {
-            server(&set, Some(old), &self.shared.off, &self.shared.observer)
-        });
+        self.shared
+            .server
+            .update(|old| server(&set, Some(old), &self.shared.off, &self.shared.observer));
         self.shared.services.for_each(|name, service| {
             let policy = set.service(name);
             let budget: RetryBudgetPolicy = policy.retry_budget().copied().unwrap_or_default();
@@ -332,7 +324,13 @@ impl<O: ObserveGovernance> Governance<O> {
             }
         });
         // At once, so that who waits for a place hears of a wider limit.
-        self.shared.methods.for_each(|_, slot| self.follow(slot));
+        let server = self.shared.server.load();
+        (server.concurrency.refresh(), server.rate.refresh());
+        self.shared.methods.for_each(|_, slot| {
+            self.bring_up_to_date(slot);
+            let state = slot.state.load();
+            (state.concurrency.refresh(), state.rate.refresh());
+        });
         let version = self.shared.current.version();
         drop(one_at_a_time);
         self.shared.observer.observe(source, &PolicyEvent::Replaced { version });

@@ -3,6 +3,8 @@
 
 mod document;
 mod event;
+mod fallback;
+mod follow;
 mod governance;
 mod method;
 mod problem;
@@ -11,6 +13,8 @@ mod stack;
 mod state;
 
 pub use event::{ObserveGovernance, PolicyEvent};
+pub use fallback::{FallbackFuture, FallbackLayer, FallbackService};
+pub use follow::PolicyFile;
 pub use governance::Governance;
 pub use method::{Explained, MethodPolicy, ServicePolicy};
 pub use problem::{InvalidPolicies, Problem};

@@ -363,7 +363,7 @@ fn settings(node: &Node, scope: &str, templates: &[(String, Table)], found: &mut
         return Table::default();
     };
     translate::scope(&mut table, found);
-    let Some(used) = table.take("use") else { return table };
+    let Some(used) = table.take("use") else { return merge(&Table::default(), &table) };
     let names = match &used.value.value {
         Value::List(names) => names.iter().collect(),
         _ => vec![&used.value],

@@ -6,6 +6,8 @@ mod envelope;
 mod server;
 mod wire;
 
+#[cfg(feature = "http")]
+pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
     enter::{Enter, Leave},
@@ -13,7 +15,5 @@ pub use self::{
     server::{OfServer, ServerLayer, ServerStack},
     wire::{AnyRequest, Wire},
 };
-#[cfg(feature = "http")]
-pub use self::wire::{GrpcWire, HttpWire};
 #[cfg(feature = "tonic")]
 pub use self::{enter::LeaveForTonic, wire::TonicWire};

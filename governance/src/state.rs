@@ -181,7 +181,8 @@ macro_rules! follow {
             };
             let handle = old.$handle.clone();
             let enforcement = handle.policy().load().enforcement();
-            if !same(&old.policy, new, stringify!($section)) || enforcement != policy.enforcement() {
+            if !same(&old.policy, new, stringify!($section)) || enforcement != policy.enforcement()
+            {
                 handle.policy().replace(policy.clone());
             }
             handle

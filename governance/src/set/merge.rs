@@ -1,6 +1,6 @@
 //! Scope over scope, field by field.
 
-use crate::document::{Node, Table, Value};
+use crate::document::{Entry, Node, Table, Value};
 
 /// Settings that choose one of several forms: another choice replaces the whole.
 const CHOICES: [&str; 7] =
@@ -21,43 +21,55 @@ pub(super) const POLICIES: [&str; 7] = [
 pub(super) fn merge(under: &Table, over: &Table) -> Table {
     let mut merged = under.clone();
     if let Some(enforcement) = over.get("enforcement") {
-        enforce(&mut merged, enforcement);
+        enforce(&mut merged, enforcement, Stated::Replace);
     }
     let mut over = over.clone();
     if let Some(enforcement) = over.get("enforcement").cloned() {
-        enforce(&mut over, &enforcement);
+        enforce(&mut over, &enforcement, Stated::Keep);
     }
     for entry in over.entries {
-        merge_entry(&mut merged, &entry.key, entry.value);
+        merge_entry(&mut merged, entry);
+    }
+    // What is stated only here is still within the wider scope.
+    if let Some(enforcement) = merged.get("enforcement").cloned() {
+        enforce(&mut merged, &enforcement, Stated::Keep);
     }
     merged
 }
 
-/// A scope's `enforcement` is that of each policy that does not state its own.
-fn enforce(table: &mut Table, enforcement: &Node) {
+/// What becomes of an enforcement that a policy states itself.
+#[derive(Clone, Copy, PartialEq)]
+enum Stated {
+    Keep,
+    Replace,
+}
+
+/// A scope's `enforcement` is that of each of its policies.
+fn enforce(table: &mut Table, enforcement: &Node, stated: Stated) {
     for name in POLICIES {
-        if let Some(Node { value: Value::Table(policy), .. }) = table.get_mut(name) {
+        if let Some(Node { value: Value::Table(policy), .. }) = table.get_mut(name)
+            && (stated == Stated::Replace || policy.get("enforcement").is_none())
+        {
             policy.set("enforcement", enforcement.clone());
         }
     }
 }
 
-fn merge_entry(under: &mut Table, key: &str, over: Node) {
-    let Some(present) = under.get_mut(key) else { return under.set(key, over) };
-    let (Value::Table(old), Value::Table(new)) = (&mut present.value, &over.value) else {
-        return under.set(key, over);
+fn merge_entry(under: &mut Table, over: Entry) {
+    let Some(present) = under.entries.iter_mut().find(|entry| entry.key == over.key) else {
+        return under.entries.push(over);
     };
-    let is_other_choice = CHOICES.contains(&key) && !same_keys(old, new);
-    // A retry of another mode has other settings.
-    let is_other_mode = key == "retry" && mode(new).is_some() && mode(new) != mode(old);
-    if is_other_choice || is_other_mode {
-        return under.set(key, over);
+    if let (Value::Table(old), Value::Table(new)) = (&mut present.value.value, &over.value.value) {
+        let is_other_choice = CHOICES.contains(&&*over.key) && !same_keys(old, new);
+        // A retry of another mode has other settings.
+        let is_other_mode = over.key == "retry" && mode(new).is_some() && mode(new) != mode(old);
+        if !is_other_choice && !is_other_mode {
+            present.value.place = over.value.place;
+            let Value::Table(new) = over.value.value else { unreachable!("seen above") };
+            return new.entries.into_iter().for_each(|entry| merge_entry(old, entry));
+        }
     }
-    present.place = over.place;
-    let Value::Table(new) = over.value else { unreachable!("seen above") };
-    for entry in new.entries {
-        merge_entry(old, &entry.key, entry.value);
-    }
+    *present = over;
 }
 
 fn same_keys(a: &Table, b: &Table) -> bool {

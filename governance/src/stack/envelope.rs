@@ -105,12 +105,7 @@ where
     type Answer = P::Answer;
     type Settle = P::Settle;
 
-    fn begin_attempt(
-        &self,
-        request: &mut Governed<R, O>,
-        context: &AttemptContext,
-        previous: u32,
-    ) {
+    fn begin_attempt(&self, request: &mut Governed<R, O>, context: &AttemptContext, previous: u32) {
         self.0.begin_attempt(&mut request.request, context, previous);
     }
 

@@ -60,13 +60,8 @@ impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfServer<O> {
     }
 }
 
-type Concurrency<S, L, W> = ConcurrencyLimitService<
-    S,
-    L,
-    <W as Wire>::Completion,
-    Inner<<W as Wire>::Context>,
-    OfMethod,
->;
+type Concurrency<S, L, W> =
+    ConcurrencyLimitService<S, L, <W as Wire>::Completion, Inner<<W as Wire>::Context>, OfMethod>;
 
 type Rate<S, L, W> = RateLimitService<S, L, OneToken, Inner<<W as Wire>::Context>>;
 

@@ -262,7 +262,7 @@ mod http {
     }
 }
 
-#[cfg(feature = "http")]
-pub use self::http::{GrpcWire, HttpWire};
 #[cfg(feature = "tonic")]
 pub use self::http::TonicWire;
+#[cfg(feature = "http")]
+pub use self::http::{GrpcWire, HttpWire};

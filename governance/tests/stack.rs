@@ -1,0 +1,411 @@
+//! The composed stacks, and policies that change under them.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use outrigger::{Format, Governance, PolicyEvent, PolicyFile, PolicySet};
+use outrigger_core::{Enforcement, Method, MethodRef, Observe, Rejection};
+use tokio::time::{Instant, sleep, timeout};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
+
+fn set(text: &str) -> PolicySet {
+    PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A request that names its method.
+type Call = &'static str;
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a namer")]
+fn name(call: &Call) -> Option<MethodRef<'static>> {
+    Some(MethodRef { service: "shop.Cart", method: call })
+}
+
+fn namer(call: &Call) -> Option<MethodRef<'_>> {
+    name(call)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_method_is_governed_by_its_own_policies() {
+    let governance = Governance::new(set("
+defaults: {timeout: 1s}
+services:
+  shop.Cart:
+    methods:
+      Get: {retry: {mode: failure, idempotent: true, retries: 2, backoff: none}}
+      Slow: {timeout: 50ms}
+"));
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let service = governance.client(namer).layer(service_fn(move |call: Call| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match call {
+                "Slow" => sleep(Duration::from_secs(10)).await,
+                _ => return Err(Rejection::unavailable("test", "down").into()),
+            }
+            Ok::<_, tower::BoxError>(call)
+        }
+    }));
+    service.clone().oneshot("Get").await.unwrap_err();
+    // A budget of 10 % lets the first call be sent again once: its reserve is 1.
+    assert_eq!(calls.swap(0, Ordering::Relaxed), 2);
+    service.clone().oneshot("Put").await.unwrap_err();
+    assert_eq!(calls.swap(0, Ordering::Relaxed), 1, "no retry policy");
+    let began = Instant::now();
+    service.clone().oneshot("Slow").await.unwrap_err();
+    assert_eq!(began.elapsed().as_millis(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stacks_of_one_governance_share_the_state_of_a_method() {
+    let governance = Governance::new(set("defaults: {circuit_breaker: {consecutive_failures: 3}}"));
+    let down = || service_fn(async |_: Call| Err::<Call, tower::BoxError>("down".into()));
+    let one = governance.client(namer).layer(down());
+    let two = governance.client(namer).layer(down());
+    for _ in 0..3 {
+        one.clone().oneshot("Get").await.unwrap_err();
+    }
+    let refused = two.clone().oneshot("Get").await.unwrap_err();
+    let refused = Rejection::find_in(&refused).expect("a refusal");
+    assert_eq!((refused.layer(), refused.was_sent()), ("circuitbreak", false));
+    let other = two.oneshot("Put").await.unwrap_err();
+    assert_eq!(other.to_string(), "down", "another method's circuit is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_limits_are_of_the_whole_server_and_of_each_method() {
+    let governance = Governance::new(set("
+server: {concurrency_limit: 3}
+services: {shop.Cart: {methods: {Get: {concurrency_limit: 1}}}}
+"));
+    let handler = service_fn(async |call: Call| {
+        sleep(Duration::from_secs(1)).await;
+        Ok::<_, Rejection>(call)
+    });
+    let server = governance.server(namer).layer(handler);
+    let call = |name| tokio::spawn(server.clone().oneshot(name));
+    let calls = [call("Get"), call("Get"), call("Put"), call("Put"), call("Put")];
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap().map_err(|refused| refused.to_string()));
+    }
+    let served = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(served, 3, "{answers:?}");
+    assert!(answers[1].as_ref().is_err_and(|refused| refused.contains("shop.Cart/Get")));
+    assert!(answers[4].as_ref().is_err_and(|refused| refused.contains("server")), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_change_keeps_its_state() {
+    let text = "defaults: {circuit_breaker: {consecutive_failures: 1, cool_down: 1h}, rate_limit: {rate: 1, burst: 1, period: 1h}}";
+    let governance = Governance::new(set(text));
+    let state = governance.method(GET);
+    state.circuit_breaker().force_open();
+    state.rate_limit().try_acquire(1).unwrap();
+    governance.replace(set(&text.replace("rate: 1,", "rate: 2,")));
+    let after = governance.method(GET);
+    after.circuit_breaker().try_acquire().expect_err("still open");
+    after.rate_limit().try_acquire(1).expect_err("no second burst");
+    assert_eq!(after.rate_limit().policy().load().rate(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removed_is_not_governed_and_what_is_in_flight_ends_as_it_began() {
+    let governance = Governance::new(set("defaults: {timeout: 10s, concurrency_limit: 1}"));
+    let handler = service_fn(async |call: Call| {
+        sleep(Duration::from_secs(5)).await;
+        Ok::<_, Rejection>(call)
+    });
+    let client = governance.client(namer).layer(handler);
+    let long = tokio::spawn(client.clone().oneshot("Get"));
+    tokio::task::yield_now().await;
+    client.clone().oneshot("Get").await.expect_err("one at a time");
+    governance.replace(set("defaults: {timeout: 1s}"));
+    let short = client.clone().oneshot("Get").await.expect_err("one second");
+    assert_eq!(short.kind(), outrigger_core::RejectionKind::DeadlineExceeded);
+    long.await.unwrap().expect("ten seconds, as when it began");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wider_limit_lets_those_in_who_wait() {
+    let text = "defaults: {concurrency_limit: {limit: 1, max_waiting: 5, max_wait: 1h}}";
+    let governance = Governance::new(set(text));
+    let handler = service_fn(async |call: Call| {
+        sleep(Duration::from_secs(60)).await;
+        Ok::<_, Rejection>(call)
+    });
+    let client = governance.client(namer).layer(handler);
+    let began = Instant::now();
+    let calls = [(); 2].map(|()| tokio::spawn(client.clone().oneshot("Get")));
+    sleep(Duration::from_secs(1)).await;
+    governance.replace(set(&text.replace("limit: 1", "limit: 2")));
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(began.elapsed().as_secs(), 61);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_stands_over_every_set_until_it_is_taken_back() {
+    let text = "defaults: {circuit_breaker: {}, rate_limit: 1/h}";
+    let governance = Governance::new(set(text));
+    let enforcement = |governance: &Governance| {
+        let state = governance.method(GET);
+        let breaker = state.circuit_breaker().policy().load().enforcement();
+        (breaker, state.rate_limit().policy().load().enforcement())
+    };
+    use Enforcement::{Disabled, Enforced, Shadow};
+    governance.switch(None, None, Some(Shadow));
+    assert_eq!(enforcement(&governance), (Shadow, Shadow));
+    let get = || Some(Method::new("shop.Cart", "Get"));
+    governance.switch(get(), Some("rate_limit"), Some(Disabled));
+    governance.replace(set(text));
+    assert_eq!(enforcement(&governance), (Shadow, Disabled));
+    governance.switch(None, None, None);
+    assert_eq!(enforcement(&governance), (Enforced, Disabled));
+    governance.switch(get(), Some("rate_limit"), None);
+    assert_eq!(enforcement(&governance), (Enforced, Enforced));
+}
+
+/// Remembers what it is told of policies.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Observe<PolicyEvent> for Told {
+    fn observe(&self, source: &str, event: &PolicyEvent) {
+        let said = match event {
+            PolicyEvent::Replaced { version } => format!("replaced {version}"),
+            PolicyEvent::Refused { reason } => format!("refused {reason}"),
+            other => format!("{other:?}"),
+        };
+        let source = source.rsplit('/').next().unwrap_or_default();
+        self.0.lock().unwrap().push(format!("{source}: {said}"));
+    }
+}
+
+macro_rules! deaf {
+    ($($event:ty),*) => {
+        $(impl Observe<$event> for Told { fn observe(&self, _: &str, _: &$event) {} })*
+    };
+}
+
+deaf!(
+    outrigger_circuitbreak::CircuitBreakerEvent,
+    outrigger_ratelimit::ClientThrottleEvent,
+    outrigger_ratelimit::ConcurrencyLimitEvent,
+    outrigger_ratelimit::RateLimitEvent,
+    outrigger_retry::RetryEvent,
+    outrigger_retry::TimeoutEvent
+);
+
+#[tokio::test]
+async fn a_refused_set_leaves_the_one_before_it_and_says_why() {
+    let told = Told::default();
+    let governance = Governance::with_observer(set("defaults: {timeout: 1s}"), told.clone());
+    let text = "defaults: {timeout: 2s, retry: {mode: fast}}";
+    governance.replace_text("bad.yaml", text, Format::Yaml).unwrap_err();
+    let timeout = governance.method(GET).policy().timeout().unwrap().timeout();
+    assert_eq!(timeout, Some(Duration::from_secs(1)), "all or nothing");
+    let said = told.0.lock().unwrap().clone();
+    assert!(said[0].starts_with("bad.yaml: refused bad.yaml:1:"), "{said:?}");
+}
+
+/// Waits until the overall time-out is so many seconds.
+async fn until_timeout_is<O: outrigger::ObserveGovernance>(
+    governance: &Governance<O>,
+    seconds: u64,
+) {
+    let wanted = Some(Duration::from_secs(seconds));
+    let arrived = async {
+        while governance.method(GET).policy().timeout().and_then(|policy| policy.timeout())
+            != wanted
+        {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), arrived).await.expect("the file is followed");
+}
+
+#[tokio::test]
+async fn a_file_is_followed_however_it_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policies.yaml");
+    let write = |path: &std::path::Path, seconds: u64| {
+        std::fs::write(path, format!("defaults: {{timeout: {seconds}s}}\n")).unwrap();
+    };
+    let told = Told::default();
+    let governance = Governance::with_observer(PolicySet::default(), told.clone());
+    let file = PolicyFile::new(&path).unwrap().interval(Duration::from_millis(5));
+    let following = tokio::spawn(governance.clone().follow_file(file));
+
+    // Not there yet; then written in place; then renamed over, as editors do, more than once.
+    write(&path, 1);
+    until_timeout_is(&governance, 1).await;
+    write(&path, 2);
+    until_timeout_is(&governance, 2).await;
+    for seconds in 3..6 {
+        let other = directory.path().join("new");
+        write(&other, seconds);
+        std::fs::rename(&other, &path).unwrap();
+        until_timeout_is(&governance, seconds).await;
+    }
+
+    // Taken away and brought back: nothing changes in between.
+    std::fs::remove_file(&path).unwrap();
+    sleep(Duration::from_millis(30)).await;
+    until_timeout_is(&governance, 5).await;
+
+    // A wrong one is told once, and leaves the last good one.
+    std::fs::write(&path, "defaults: {timeot: 1s}\n").unwrap();
+    let refused = || told.0.lock().unwrap().iter().filter(|said| said.contains("refused")).count();
+    while refused() == 0 {
+        sleep(Duration::from_millis(2)).await;
+    }
+    sleep(Duration::from_millis(30)).await;
+    assert_eq!(refused(), 1);
+    until_timeout_is(&governance, 5).await;
+
+    // As Kubernetes replaces a ConfigMap: `policies.yaml -> ..data/policies.yaml`, `..data` swapped.
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("..data/policies.yaml", &path).unwrap();
+        for seconds in 7..10 {
+            let revision = directory.path().join(format!("..{seconds}"));
+            std::fs::create_dir(&revision).unwrap();
+            write(&revision.join("policies.yaml"), seconds);
+            let link = directory.path().join("..data_tmp");
+            std::os::unix::fs::symlink(&revision, &link).unwrap();
+            std::fs::rename(&link, directory.path().join("..data")).unwrap();
+            until_timeout_is(&governance, seconds).await;
+        }
+    }
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_stream_of_sets_is_followed_to_its_end() {
+    let governance = Governance::new(PolicySet::default());
+    let sets = [1, 2, 3].map(|seconds| set(&format!("defaults: {{timeout: {seconds}s}}")));
+    governance.clone().follow(tokio_stream::iter(sets)).await;
+    until_timeout_is(&governance, 3).await;
+    assert_eq!(governance.version(), 3);
+}
+
+/// Set `n` says `n` seconds for a call and `n` milliseconds for an attempt: a call must never see
+/// parts of two sets.
+#[test]
+fn no_call_is_governed_by_half_of_two_sets() {
+    let text = |n: u64| format!("defaults: {{timeout: {n}s, attempt_timeout: {n}ms}}");
+    let sets: Vec<PolicySet> = (1..50).map(|n| set(&text(n))).collect();
+    let governance = Governance::new(set(&text(1)));
+    let looked = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while looked.load(Ordering::Relaxed) < 20_000 {
+                    let state = governance.method(GET);
+                    let of = |policy: Option<&outrigger_retry::TimeoutPolicy>| {
+                        policy.and_then(|policy| policy.timeout()).unwrap()
+                    };
+                    let (call, attempt) =
+                        (of(state.policy().timeout()), of(state.policy().attempt_timeout()));
+                    assert_eq!(u128::from(call.as_secs()), attempt.as_millis());
+                    looked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut next = sets.iter().cycle();
+        while looked.load(Ordering::Relaxed) < 20_000 {
+            governance.replace(next.next().unwrap().clone());
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shadowed_stack_changes_no_outcome() {
+    let policies = "
+defaults:
+  timeout: 5ms
+  attempt_timeout: 2ms
+  rate_limit: {rate: 1, burst: 1, period: 1h}
+  concurrency_limit: 1
+  client_throttle: {}
+  circuit_breaker: {consecutive_failures: 1}
+  retry: {mode: failure, idempotent: true}
+";
+    let outcomes = async |text: String| {
+        let governance = Governance::new(set(&text));
+        let n = Cell::new(0_u32);
+        let mut outcomes = Vec::new();
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let mut client = governance.client(namer).layer(service_fn(move |call: Call| {
+            let n = counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                sleep(Duration::from_millis(u64::from(n % 10))).await;
+                let failed = Rejection::unavailable("test", "down");
+                if n.is_multiple_of(3) { Err(failed) } else { Ok::<_, Rejection>((call, n)) }
+            }
+        }));
+        let began = Instant::now();
+        while n.get() < 200 {
+            n.set(n.get() + 1);
+            let result = client.ready().await.unwrap().call("Get").await;
+            outcomes.push(format!("{result:?} at {:?}", began.elapsed()));
+        }
+        outcomes
+    };
+    let shadowed = outcomes(format!("{policies}  enforcement: shadow\n")).await;
+    let disabled = outcomes(format!("{policies}  enforcement: disabled\n")).await;
+    let without = outcomes("{}".to_owned()).await;
+    assert!(shadowed == without, "{} and {}", shadowed[1], without[1]);
+    assert!(disabled == without);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_through_all_layers_allocates_nothing() {
+    let governance = Governance::new(set("
+defaults:
+  timeout: 5s
+  attempt_timeout: 2s
+  rate_limit: {rate: 1000000, burst: 1000000}
+  concurrency_limit: 100
+  client_throttle: {}
+  circuit_breaker: {}
+  retry: {mode: failure, idempotent: true}
+"));
+    let inner = service_fn(|call: Call| std::future::ready(Ok::<_, Rejection>(call)));
+    let mut client = governance.client(namer).layer(inner);
+    for _ in 0..2_000 {
+        client.ready().await.unwrap().call("Get").await.unwrap();
+    }
+    let mut call = tokio_test_poll(client.ready().await.unwrap());
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            call();
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+/// Polls calls whose answer is there at once.
+fn tokio_test_poll<S>(service: &mut S) -> impl FnMut()
+where
+    S: Service<Call, Response = Call, Error = Rejection>,
+{
+    move || {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let call = std::pin::pin!(service.call("Get"));
+        assert!(call.poll(&mut cx).is_ready());
+    }
+}
