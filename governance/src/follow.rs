@@ -18,7 +18,7 @@ use crate::{Format, Governance, LoadError, ObserveGovernance, PolicySet, documen
 ///
 /// It is looked at from time to time, not through notices of the file system: so it does not matter
 /// how an editor or a deployment replaces it (in place, by renaming another over it, by swapping a
-/// symbolic link as Kubernetes does for a ConfigMap), whether it was away for a while, or whether
+/// symbolic link as Kubernetes does for a `ConfigMap`), whether it was away for a while, or whether
 /// the file system sends notices at all. What is read differs twice in a row before it counts, so
 /// that a file that is being written is not taken for a wrong one.
 #[derive(Clone, Debug)]

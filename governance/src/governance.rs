@@ -325,11 +325,13 @@ impl<O: ObserveGovernance> Governance<O> {
         });
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
-        (server.concurrency.refresh(), server.rate.refresh());
+        server.concurrency.refresh();
+        server.rate.refresh();
         self.shared.methods.for_each(|_, slot| {
             self.bring_up_to_date(slot);
             let state = slot.state.load();
-            (state.concurrency.refresh(), state.rate.refresh());
+            state.concurrency.refresh();
+            state.rate.refresh();
         });
         let version = self.shared.current.version();
         drop(one_at_a_time);
@@ -371,22 +373,21 @@ fn server<O: ObserveGovernance>(
     let concurrency = match (policy.concurrency_limit(), old) {
         (None, _) => off.concurrency().clone(),
         (Some(policy), Some(old)) if old.has_concurrency => {
-            old.concurrency.policy().replace(policy.clone());
+            old.concurrency.policy().replace(*policy);
             old.concurrency.clone()
         }
-        (Some(policy), _) => ConcurrencyLimit::builder(policy.clone())
-            .name("server")
-            .observe(observer.clone())
-            .build(),
+        (Some(policy), _) => {
+            ConcurrencyLimit::builder(*policy).name("server").observe(observer.clone()).build()
+        }
     };
     let rate = match (policy.rate_limit(), old) {
         (None, _) => off.rate().clone(),
         (Some(policy), Some(old)) if old.has_rate => {
-            old.rate.policy().replace(policy.clone());
+            old.rate.policy().replace(*policy);
             old.rate.clone()
         }
         (Some(policy), _) => {
-            RateLimit::builder(policy.clone()).name("server").observe(observer.clone()).build()
+            RateLimit::builder(*policy).name("server").observe(observer.clone()).build()
         }
     };
     ServerState { concurrency, has_concurrency, rate, has_rate }

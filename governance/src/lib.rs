@@ -1,30 +1,167 @@
-#![doc = "Governance for any tower service: one policy per method, changed while traffic flows."]
-#![forbid(unsafe_code)]
+//! Governance for any tower service: one policy per method, changed while traffic flows.
+//!
+//! A policy file says how each method is governed; [`Governance`] holds it, and gives a client and a
+//! server their layers in the right order. The file is followed while calls run, all or nothing:
+//! what is wrong in it is said with line and column, and the policies before it stay in force.
+//!
+//! ```
+//! # #[cfg(feature = "governance")]
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use outrigger::{Format, Governance, PolicySet};
+//! use outrigger_core::MethodRef;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! let policies = "
+//! defaults:
+//!   timeout: 1s
+//!   circuit_breaker: {error_rate: {rate: 0.5, minimum_calls: 20}}
+//! services:
+//!   shop.Cart:
+//!     retry_budget: 10%
+//!     methods:
+//!       Get: {retry: {mode: failure, idempotent: true, backoff: none}}
+//! ";
+//! let governance = Governance::new(PolicySet::parse("policies.yaml", policies, Format::Yaml)?);
+//!
+//! // A service of any protocol, whose requests say their method. It fails the first time.
+//! let mut failures = 1;
+//! let service = service_fn(move |_request: (&'static str, u32)| {
+//!     let fails = std::mem::take(&mut failures) > 0;
+//!     async move { if fails { Err(BoxError::from("down")) } else { Ok("2 apples") } }
+//! });
+//! fn name<'a>(request: &'a (&'static str, u32)) -> Option<MethodRef<'a>> {
+//!     Some(MethodRef { service: "shop.Cart", method: request.0 })
+//! }
+//! # let service = tower::util::BoxCloneService::new(tower::buffer::Buffer::new(service, 1));
+//! let client = ServiceBuilder::new().layer(governance.client(name)).service(service);
+//! assert_eq!(client.oneshot(("Get", 7)).await?, "2 apples");
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Over a `tonic` channel it is `governance.tonic_client()`; `grpc_client`, `http_client`,
+//! `grpc_server` and `http_server` are for other HTTP services (features `tonic` and `http`).
+//!
+//! # The file
+//!
+//! JSON, YAML or TOML, of one shape. `defaults` are for every method, `services` for those of a
+//! service, `methods` below a service for one. They are merged field by field, the most exact last.
+//! `templates` hold settings that a scope takes over with `use: NAME`, below its own. `retry: off`
+//! takes a policy away. Keys may be written in `snake_case` or `lowerCamelCase`.
+//!
+//! | setting | what it holds | short form | of |
+//! | --- | --- | --- | --- |
+//! | `timeout` | `outrigger_retry::TimeoutPolicy`, over all attempts | `1s` | method |
+//! | `attempt_timeout` | the same, for one attempt | `400ms` | method |
+//! | `retry` | `outrigger_retry::RetryPolicy` | | method |
+//! | `retry_budget` | `outrigger_retry::RetryBudgetPolicy`, or `{percent, minRetriesPerSecond, ttl}` | `10%` | service |
+//! | `circuit_breaker` | `outrigger_circuitbreak::CircuitBreakerPolicy` | | method |
+//! | `rate_limit` | `outrigger_ratelimit::RateLimitPolicy` | `100/s` | method, server |
+//! | `concurrency_limit` | `outrigger_ratelimit::ConcurrencyLimitPolicy` | `100` | method, server |
+//! | `client_throttle` | `outrigger_ratelimit::ClientThrottlePolicy` | `2.0` | method |
+//! | `balance` | `outrigger_loadbalance::BalancePolicy`, for `Governance::balance` | | service |
+//! | `criticality` | one of `sheddable`, `sheddable_plus`, `critical`, `critical_plus` | | method |
+//! | `enforcement` | `enforced`, `shadow` or `disabled`, for all policies of a scope that state none | | all |
+//! | `connection_limit` | a number of connections, for `PolicySet::server` | | server |
+//!
+//! What is in each policy, with defaults and units, is in the crates' own pages. What nobody states
+//! does not act: there is no silent time-out and no breaker that nobody asked for.
+//!
+//! A **gRPC service config** is such a file as it stands: `methodConfig` with `timeout`,
+//! `retryPolicy` and `hedgingPolicy`, `retryThrottling`, `loadBalancingConfig`; with gRPC's
+//! precedence (the most exact entry counts alone), its cutting of `maxAttempts` to 5, and its
+//! refusal of a name that stands twice. Names of resilience4j (`slidingWindowType`,
+//! `failureRateThreshold`, ...), Envoy (`tokenBucket`, `maxRequests`) and gRFC A50
+//! (`baseEjectionTime`, ...) are understood where they stand. `KitexConfig` takes over Kitex's
+//! governance documents.
+//!
+//! # While traffic flows
+//!
+//! - `Governance::follow_file` follows a file, however it is replaced; `follow` follows a stream;
+//!   `replace` and `load` are calls.
+//! - A call keeps the time-outs and the retry policy that it began with. The state of circuits,
+//!   limits and budgets is shared by nature: they go on by the new policy, and a policy that did not
+//!   change keeps them untouched.
+//! - `Governance::switch` enforces, shadows or disables by hand, over what any file says.
+//! - Who observes is told `PolicyEvent::Replaced` and `Refused`, with the reason.
+//!
+//! # The program `outrigger`
+//!
+//! With the feature `cli`: `outrigger check FILE` shows everything that is wrong in a file, and
+//! `outrigger explain FILE SERVICE/METHOD` prints the policies of a method, and where each value
+//! comes from.
+//!
+//! # What it does not do
+//!
+//! It makes no connections: a `Balance` or a channel stands below the client's layers. It does not
+//! persist anything.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `governance` | policy files, their reload, the composed stacks; and the four crates below |
+//! | `circuitbreak`, `loadbalance`, `observability`, `ratelimit`, `retry` | the crate of that name, as a module |
+//! | `http` | HTTP requests and responses |
+//! | `tonic` | `http`, and stacks over `tonic` channels |
+//! | `cli` | the program `outrigger` |
 
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "governance"),
+    expect(rustdoc::broken_intra_doc_links, reason = "the page names what the features add")
+)]
+
+#[cfg(feature = "governance")]
 mod document;
+#[cfg(feature = "governance")]
 mod event;
+#[cfg(feature = "governance")]
 mod fallback;
+#[cfg(feature = "governance")]
 mod follow;
+#[cfg(feature = "governance")]
 mod governance;
+#[cfg(feature = "governance")]
 mod method;
+#[cfg(feature = "governance")]
 mod problem;
+#[cfg(feature = "governance")]
 mod set;
+#[cfg(feature = "governance")]
 mod stack;
+#[cfg(feature = "governance")]
 mod state;
 
-pub use event::{ObserveGovernance, PolicyEvent};
-pub use fallback::{FallbackFuture, FallbackLayer, FallbackService};
-pub use follow::PolicyFile;
-pub use governance::Governance;
-pub use method::{Explained, MethodPolicy, ServicePolicy};
-pub use problem::{InvalidPolicies, Problem};
-pub use set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy};
-pub use stack::{
-    AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, Governed, Inner, Leave, OfAttempt,
-    OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+pub use outrigger_core as core;
+
+#[cfg(feature = "circuitbreak")]
+pub use outrigger_circuitbreak as circuitbreak;
+#[cfg(feature = "loadbalance")]
+pub use outrigger_loadbalance as loadbalance;
+#[cfg(feature = "observability")]
+pub use outrigger_observability as observability;
+#[cfg(feature = "ratelimit")]
+pub use outrigger_ratelimit as ratelimit;
+#[cfg(feature = "retry")]
+pub use outrigger_retry as retry;
+
+#[cfg(all(feature = "governance", feature = "http"))]
+pub use self::stack::{GrpcWire, HttpWire};
+#[cfg(all(feature = "governance", feature = "tonic"))]
+pub use self::stack::{LeaveForTonic, TonicWire};
+#[cfg(feature = "governance")]
+pub use self::{
+    event::{ObserveGovernance, PolicyEvent},
+    fallback::{FallbackFuture, FallbackLayer, FallbackService},
+    follow::PolicyFile,
+    governance::Governance,
+    method::{Explained, MethodPolicy, ServicePolicy},
+    problem::{InvalidPolicies, Problem},
+    set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
+    stack::{
+        AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, Governed, Inner, Leave,
+        OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+    },
+    state::MethodState,
 };
-#[cfg(feature = "http")]
-pub use stack::{GrpcWire, HttpWire};
-#[cfg(feature = "tonic")]
-pub use stack::{LeaveForTonic, TonicWire};
-pub use state::MethodState;

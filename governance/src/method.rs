@@ -224,9 +224,6 @@ impl MethodPolicy {
                 flatten(name, &policy, self.settings.get(name), &mut all);
             }
         };
-        fn json<T: serde::Serialize>(policy: Option<&T>) -> Option<serde_json::Value> {
-            policy.and_then(|policy| serde_json::to_value(policy).ok())
-        }
         add("timeout", json(self.timeout()));
         add("rate_limit", json(self.rate_limit()));
         add("concurrency_limit", json(self.concurrency_limit()));
@@ -237,6 +234,10 @@ impl MethodPolicy {
         add("criticality", json(self.criticality()));
         all
     }
+}
+
+fn json<T: serde::Serialize>(policy: Option<&T>) -> Option<serde_json::Value> {
+    policy.and_then(|policy| serde_json::to_value(policy).ok())
 }
 
 fn flatten(

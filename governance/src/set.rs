@@ -75,6 +75,7 @@ pub struct PolicySet {
 
 /// What governs a whole server, whatever the method.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "named as in a file")]
 pub struct ServerPolicy {
     concurrency_limit: Option<ConcurrencyLimitPolicy>,
     rate_limit: Option<RateLimitPolicy>,
@@ -110,7 +111,7 @@ impl PolicySet {
     pub fn parse(name: &str, text: &str, format: Format) -> Result<Self, InvalidPolicies> {
         let root = document::parse(name, text, format)?;
         let mut found = Found::default();
-        let set = Scopes::read(root, &mut found).into_set(&mut found);
+        let set = Scopes::read(&root, &mut found).into_set(&mut found);
         if found.problems.is_empty() {
             Ok(Self { notes: found.notes, ..set })
         } else {
@@ -233,7 +234,7 @@ const TOP: [&str; 13] = [
 ];
 
 impl Scopes {
-    fn read(root: Node, found: &mut Found) -> Self {
+    fn read(root: &Node, found: &mut Found) -> Self {
         let Value::Table(top) = &root.value else {
             found.problems.push(root.problem("", "a table of `defaults`, `services` and the like"));
             return Self::default();
@@ -430,8 +431,8 @@ fn top_level(defaults: &mut Table, parts: &HashMap<String, Entry>, found: &mut F
         }
     }
     if let Some(entry) = parts.get("health_check_config") {
-        let note = "is the channel's own affair; nothing here acts on it";
-        found.notes.push(Problem::new(&entry.key_place, "healthCheckConfig", note));
+        let left_out = "is the channel's own affair; nothing here acts on it";
+        found.notes.push(Problem::new(&entry.key_place, "healthCheckConfig", left_out));
     }
     *defaults = merge(defaults, &own);
 }

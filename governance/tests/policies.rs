@@ -163,7 +163,7 @@ fn a_wrong_value_is_refused_with_its_place_its_value_and_what_would_be_right() {
 fn everything_that_is_wrong_is_said_at_once_and_shown_in_the_file() {
     let text = "defaults:\n  timeot: 1s\n  circuit_breaker: {cool_down: 0s}\n";
     let refused = PolicySet::parse("p.yaml", text, Format::Yaml).unwrap_err();
-    let lines: Vec<usize> = refused.problems().iter().map(|problem| problem.line()).collect();
+    let lines: Vec<usize> = refused.problems().iter().map(outrigger::Problem::line).collect();
     assert_eq!(lines, [2, 3]);
     let shown = refused.render();
     for part in ["p.yaml:2:3", "2 |   timeot: 1s", "^^^^^^", "did you mean `timeout`?"] {
@@ -361,10 +361,8 @@ fn neither_depth_nor_aliases_exhaust_anything() {
     assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
     let deep = format!("{{\"a\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     PolicySet::parse("p.json", &deep, Format::Json).unwrap_err();
-    let mut bomb = "a0: &a0 {x: 1}\n".to_owned();
-    for i in 1..30 {
-        bomb += &format!("a{i}: &a{i} [*a{0}, *a{0}, *a{0}, *a{0}]\n", i - 1);
-    }
+    let line = |i: u32| format!("a{i}: &a{i} [*a{0}, *a{0}, *a{0}, *a{0}]\n", i - 1);
+    let bomb = "a0: &a0 {x: 1}\n".to_owned() + &(1..30).map(line).collect::<String>();
     assert!(refused(&bomb).contains("aliases copy more than"), "bounded");
 }
 

@@ -3,14 +3,17 @@
 use std::{
     cell::Cell,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use outrigger::{Format, Governance, PolicyEvent, PolicyFile, PolicySet};
-use outrigger_core::{Enforcement, Method, MethodRef, Observe, Rejection};
+use outrigger_core::{
+    Enforcement::{Disabled, Enforced, Shadow},
+    Method, MethodRef, Observe, Rejection,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -97,8 +100,8 @@ services: {shop.Cart: {methods: {Get: {concurrency_limit: 1}}}}
     for call in calls {
         answers.push(call.await.unwrap().map_err(|refused| refused.to_string()));
     }
-    let served = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert_eq!(served, 3, "{answers:?}");
+    let admitted = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(admitted, 3, "{answers:?}");
     assert!(answers[1].as_ref().is_err_and(|refused| refused.contains("shop.Cart/Get")));
     assert!(answers[4].as_ref().is_err_and(|refused| refused.contains("server")), "{answers:?}");
 }
@@ -162,7 +165,6 @@ async fn a_switch_stands_over_every_set_until_it_is_taken_back() {
         let breaker = state.circuit_breaker().policy().load().enforcement();
         (breaker, state.rate_limit().policy().load().enforcement())
     };
-    use Enforcement::{Disabled, Enforced, Shadow};
     governance.switch(None, None, Some(Shadow));
     assert_eq!(enforcement(&governance), (Shadow, Shadow));
     let get = || Some(Method::new("shop.Cart", "Get"));
@@ -187,7 +189,7 @@ impl Observe<PolicyEvent> for Told {
             other => format!("{other:?}"),
         };
         let source = source.rsplit('/').next().unwrap_or_default();
-        self.0.lock().unwrap().push(format!("{source}: {said}"));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{source}: {said}"));
     }
 }
 
@@ -225,7 +227,11 @@ async fn until_timeout_is<O: outrigger::ObserveGovernance>(
 ) {
     let wanted = Some(Duration::from_secs(seconds));
     let arrived = async {
-        while governance.method(GET).policy().timeout().and_then(|policy| policy.timeout())
+        while governance
+            .method(GET)
+            .policy()
+            .timeout()
+            .and_then(outrigger_retry::TimeoutPolicy::timeout)
             != wanted
         {
             sleep(Duration::from_millis(2)).await;
@@ -314,7 +320,7 @@ fn no_call_is_governed_by_half_of_two_sets() {
                 while looked.load(Ordering::Relaxed) < 20_000 {
                     let state = governance.method(GET);
                     let of = |policy: Option<&outrigger_retry::TimeoutPolicy>| {
-                        policy.and_then(|policy| policy.timeout()).unwrap()
+                        policy.and_then(outrigger_retry::TimeoutPolicy::timeout).unwrap()
                     };
                     let (call, attempt) =
                         (of(state.policy().timeout()), of(state.policy().attempt_timeout()));

@@ -110,7 +110,8 @@ fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
             let key = here.as_table().and_then(|table| table.entry(&name));
             let place = key.map_or(&here.place, |entry| &entry.key_place);
             let what = if is_key { "is no setting here" } else { "is not known here" };
-            let problem = Problem::new(place, join(&[path, &[name.clone()]].concat()), what);
+            let problem =
+                Problem::new(place, join(&[path, std::slice::from_ref(&name)].concat()), what);
             problem.help(nearest(&name, known))
         }
         Kind::Missing(name) => {
@@ -120,9 +121,9 @@ fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
         Kind::Said(message) => match message.strip_prefix('`').and_then(|m| m.split_once("` ")) {
             // A policy's own check names the field below the policy.
             Some((named, said)) => {
-                let names: Vec<String> = named.split('.').map(str::to_owned).collect();
-                let node = walk(root, names.iter().map(String::as_str));
-                Problem::new(&node.place, join(&names), said)
+                let fields: Vec<String> = named.split('.').map(str::to_owned).collect();
+                let node = walk(root, fields.iter().map(String::as_str));
+                Problem::new(&node.place, join(&fields), said)
             }
             None => Problem::new(&here.place, join(path), message),
         },
@@ -205,7 +206,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
             },
             Value::Float(n) => visitor.visit_f64(*n),
             Value::String(text) => visitor.visit_str(text),
-            Value::List(items) => visitor.visit_seq(Items { reading: self, items, next: 0 }),
+            Value::List(items) => visitor.visit_seq(Items { reading: self, nodes: items, next: 0 }),
             Value::Table(table) => visitor.visit_map(Entries { reading: self, table, next: 0 }),
         }
     }
@@ -263,7 +264,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
 
 struct Items<'a> {
     reading: Reading<'a>,
-    items: &'a [Node],
+    nodes: &'a [Node],
     next: usize,
 }
 
@@ -274,7 +275,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Trouble> {
-        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let Some(item) = self.nodes.get(self.next) else { return Ok(None) };
         let name = self.next.to_string();
         self.next += 1;
         self.reading.below(&name, item, |reading| seed.deserialize(reading)).map(Some)

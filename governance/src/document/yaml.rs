@@ -38,12 +38,14 @@ impl<'a> Reader<'a> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamEnd => break,
-                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
                     let here = self.place(span);
                     return Err(Problem::new(&here, "", "a policy file is one document"));
                 }
-                Event::DocumentStart(_) => {}
+                Event::StreamStart
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd
+                | Event::Nothing => {}
                 event => root = Some(self.node(event, span, 0)?),
             }
         }

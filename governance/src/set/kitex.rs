@@ -217,15 +217,14 @@ fn retry(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
     if is_off(&mut theirs) {
         return table(place, [("mode", mode), disabled(place)]);
     }
-    let kind = theirs.take("type").map_or(0, |entry| match entry.value.value {
-        Value::Integer(kind @ 0..=2) => kind,
-        _ => {
-            found
-                .problems
-                .push(entry.value.problem("type", "0 (failure), 1 (backup) or 2 (mixed)"));
+    let kind = match theirs.take("type").map(|entry| entry.value) {
+        None => 0,
+        Some(Node { value: Value::Integer(kind @ 0..=2), .. }) => kind,
+        Some(other) => {
+            found.problems.push(other.problem("type", "0 (failure), 1 (backup) or 2 (mixed)"));
             0
         }
-    });
+    };
     let names = ["failure_policy", "backup_policy", "mixed_policy"];
     let modes = ["failure", "backup", "mixed"];
     let at = usize::try_from(kind).unwrap_or(0);
@@ -236,7 +235,9 @@ fn retry(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
         return table(place, [("mode", mode)]);
     };
     // What of the other kinds stands beside it does not count in Kitex either.
-    names.iter().for_each(|name| drop(theirs.take(name)));
+    for name in names {
+        theirs.take(name);
+    }
     unknown(theirs, &["enable", "type", names[0], names[1], names[2]], found);
     let mut ours = Table::default();
     ours.set("mode", text(modes[at], &place));
@@ -317,7 +318,7 @@ fn back_off(mut backoff: Table, place: &Place, found: &mut Found) -> Node {
             table(place, [("random", random)])
         }
         Some(_) => {
-            let node = kind.map(|kind| kind.value).unwrap_or_else(|| text("", place));
+            let node = kind.map_or_else(|| text("", place), |kind| kind.value);
             found.problems.push(node.problem("backoff_type", "none, fixed or random"));
             text("none", place)
         }
