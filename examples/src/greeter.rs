@@ -18,6 +18,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use outrigger_core::{Rejection, RejectionResponseLayer};
 use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitLayer, RateLimit, RateLimitLayer};
@@ -28,10 +29,11 @@ use tonic::{
     client::GrpcService,
     codegen::StdError,
     server::NamedService,
+    service::Routes,
     transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 use crate::{Chronicle, Health};
 
@@ -96,6 +98,32 @@ where
 {
     let (connections, address) = listen().await?;
     let server = Server::builder().add_service(Greeter { attend });
+    tokio::spawn(server.serve_with_incoming(connections));
+    Ok(address)
+}
+
+/// Starts such a greeter behind `layer`.
+///
+/// # Errors
+///
+/// When the system gives no port.
+pub async fn serve_governed<F, Fut, L, B>(attend: F, layer: L) -> io::Result<SocketAddr>
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = bool> + Send + 'static,
+    L: Layer<Routes> + Clone + Send + 'static,
+    L::Service: Service<
+            http::Request<Body>,
+            Response = http::Response<B>,
+            Error: Into<StdError> + Send,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Send + 'static,
+{
+    let (connections, address) = listen().await?;
+    let server = Server::builder().layer(layer).add_service(Greeter { attend });
     tokio::spawn(server.serve_with_incoming(connections));
     Ok(address)
 }

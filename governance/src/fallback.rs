@@ -47,7 +47,7 @@ impl<K, F> FallbackLayer<K, F> {
 }
 
 impl<K, F, C> FallbackLayer<K, F, C> {
-    /// Judges by `classifier` which calls did not succeed.
+    /// Judges by `classifier` which responses are failures. An error always is one.
     #[must_use]
     pub fn classify<D>(self, classifier: D) -> FallbackLayer<K, F, D> {
         FallbackLayer { keep: self.keep, fall_back: self.fall_back, classifier }
@@ -114,9 +114,9 @@ where
         let Some((kept, fall_back, classifier)) = this.with.take() else {
             return Poll::Ready(result);
         };
-        match classifier.classify(result.as_ref()) {
-            Outcome::Failure | Outcome::Timeout => Poll::Ready(fall_back(kept, result)),
-            _ => Poll::Ready(result),
-        }
+        let outcome = classifier.classify(result.as_ref());
+        // A refusal says nothing about the callee, but the caller has no answer.
+        let failed = result.is_err() || matches!(outcome, Outcome::Failure | Outcome::Timeout);
+        Poll::Ready(if failed { fall_back(kept, result) } else { result })
     }
 }
