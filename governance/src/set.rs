@@ -1,16 +1,17 @@
 //! All policies of a file.
 
+mod error;
 mod grpc;
 mod kitex;
 mod merge;
 mod translate;
 
-use std::{collections::HashMap, fs, io, path::Path, sync::Arc};
+use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use outrigger_core::{Method, MethodRef, PerMethod};
 use outrigger_ratelimit::{ConcurrencyLimitPolicy, RateLimitPolicy};
 
-pub use self::kitex::KitexConfig;
+pub use self::{error::LoadError, kitex::KitexConfig};
 use self::{
     merge::merge,
     translate::{Found, snake},
@@ -166,38 +167,6 @@ impl PolicySet {
     #[must_use]
     pub fn notes(&self) -> &[Problem] {
         &self.notes
-    }
-}
-
-/// Why a policy file was not loaded.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The file's extension tells no format.
-    Extension(Box<str>),
-    /// The file cannot be read.
-    File(Box<str>, io::Error),
-    /// Its content is invalid.
-    Invalid(InvalidPolicies),
-}
-
-impl std::fmt::Display for LoadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Extension(name) => {
-                write!(f, "{name}: the extension must be json, yaml, yml or toml")
-            }
-            Self::File(name, error) => write!(f, "{name}: {error}"),
-            Self::Invalid(problems) => problems.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
-
-impl From<InvalidPolicies> for LoadError {
-    fn from(problems: InvalidPolicies) -> Self {
-        Self::Invalid(problems)
     }
 }
 
