@@ -56,7 +56,7 @@
 //! | `retry` | `outrigger_retry::RetryPolicy` | | method |
 //! | `retry_budget` | `outrigger_retry::RetryBudgetPolicy`, or `{percent, minRetriesPerSecond, ttl}` | `10%` | service |
 //! | `circuit_breaker` | `outrigger_circuitbreak::CircuitBreakerPolicy` | | method |
-//! | `rate_limit` | `outrigger_ratelimit::RateLimitPolicy` | `100/s` | method, server |
+//! | `rate_limit` | `outrigger_ratelimit::RateLimitPolicy` | `100/s`, with a burst of as many | method, server |
 //! | `concurrency_limit` | `outrigger_ratelimit::ConcurrencyLimitPolicy` | `100` | method, server |
 //! | `client_throttle` | `outrigger_ratelimit::ClientThrottlePolicy` | `2.0` | method |
 //! | `balance` | `outrigger_loadbalance::BalancePolicy`, for `Governance::balance` | | service |

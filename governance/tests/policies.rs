@@ -53,6 +53,8 @@ services:
     // Field by field: the rate is the default's, the burst the service's.
     let rate = set.method(get).rate_limit().expect("there");
     assert_eq!((rate.rate(), rate.burst(), rate.period()), (100, 7, Duration::from_secs(1)));
+    let rate = set.method(method("other", "Get")).rate_limit().expect("there");
+    assert_eq!((rate.rate(), rate.burst()), (100, 100), "the short form's burst");
     assert!(set.method(method("shop.Cart", "Put")).rate_limit().is_none(), "taken away");
     assert!(set.method(get).circuit_breaker().is_none(), "what nobody states does not act");
     assert_eq!(set.named_methods().len(), 2);

@@ -41,6 +41,7 @@ pub(super) fn snake(key: &str) -> String {
 /// Turns one scope into the settings of the crates.
 pub(super) fn scope(table: &mut Table, found: &mut Found) {
     rename(table, "per_attempt_timeout", "attempt_timeout");
+    let is_short_rate = table.get("rate_limit").is_some_and(|node| node.as_str().is_some());
     for (short, field) in [
         ("timeout", "timeout"),
         ("attempt_timeout", "timeout"),
@@ -69,7 +70,13 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     grpc_retry(table, found);
     hedging(table, found);
     token_bucket(table);
-    within(table, "rate_limit", rate);
+    within(table, "rate_limit", |limit| {
+        rate(limit);
+        // Who writes `100/s` alone means a hundred, in whatever order they come.
+        if is_short_rate && let Some(count) = limit.get("rate").cloned() {
+            limit.set("burst", count);
+        }
+    });
     within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
     within(table, "concurrency_limit", |limit| {
         rename(limit, "max_concurrent_calls", "limit");
