@@ -177,3 +177,34 @@ async fn a_greeting_reaches_any_address() {
         Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
     greet(governed(&governance, lazy), 1).await.expect("greeted");
 }
+
+#[tokio::test]
+async fn an_axum_router_is_governed_by_the_routes_that_it_matches() {
+    use axum::{Router, body::Body, extract::MatchedPath, routing::get};
+    use http::{Request, StatusCode};
+    use tower::ServiceExt;
+
+    fn name(request: &Request<Body>) -> Option<MethodRef<'_>> {
+        let route = request.extensions().get::<MatchedPath>()?;
+        Some(MethodRef { service: "shop", method: route.as_str() })
+    }
+
+    let governance =
+        Governance::new(set("services: {shop: {methods: {'/cart/{id}': {rate_limit: 2/h}}}}"));
+    let layers = ServiceBuilder::new()
+        .layer(RejectionResponseLayer::new())
+        .layer(governance.http_server(name))
+        .map_err(outrigger_core::Rejection::from);
+    let router = Router::new()
+        .route("/cart/{id}", get(async || "2 apples"))
+        .route("/health", get(async || "well"))
+        .layer(layers.into_inner());
+    let status = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        router.clone().oneshot(request).await.expect("an answer").status()
+    };
+    let ok = StatusCode::OK;
+    assert_eq!([status("/cart/1").await, status("/cart/2").await], [ok, ok]);
+    assert_eq!(status("/cart/3").await, StatusCode::TOO_MANY_REQUESTS, "one route, one limit");
+    assert_eq!(status("/health").await, ok);
+}
