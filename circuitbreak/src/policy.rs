@@ -31,7 +31,7 @@ use crate::WindowCounts;
 /// );
 /// # Ok::<_, outrigger_core::InvalidPolicy>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
 pub struct CircuitBreakerPolicy {
@@ -41,6 +41,13 @@ pub struct CircuitBreakerPolicy {
 
 #[derive(Clone)]
 struct TripWhen(Arc<dyn Fn(&WindowCounts) -> bool + Send + Sync>);
+
+/// The same rule, not merely one that decides alike.
+impl PartialEq for TripWhen {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 impl fmt::Debug for TripWhen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! Composed stacks over real tonic channels and servers, governed by policy files.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -165,17 +165,6 @@ server: {{concurrency_limit: {}, rate_limit: {{rate: 1000000, burst: {}}}}}
     let state = governance.method(GREET);
     assert_eq!(state.concurrency_limit().in_flight(), 0, "every permit came back");
     assert_eq!(governance.version(), 2_000);
-}
-
-#[tokio::test]
-async fn a_greeting_reaches_any_address() {
-    // The same through a lazily connected channel, as the README shows it.
-    let address = serve_by(|_| async { true }).await.expect("a server");
-    assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
-    let governance = Governance::new(set("defaults: {timeout: 1s}"));
-    let lazy =
-        Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
-    greet(governed(&governance, lazy), 1).await.expect("greeted");
 }
 
 #[tokio::test]

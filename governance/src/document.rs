@@ -122,27 +122,6 @@ impl Node {
         }
     }
 
-    /// Whether two values are equal, wherever they stand.
-    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        match (&self.value, &other.value) {
-            (Value::Null, Value::Null) => true,
-            (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Integer(a), Value::Integer(b)) => a == b,
-            (Value::Float(a), Value::Float(b)) => a.total_cmp(b).is_eq(),
-            (Value::String(a), Value::String(b)) => a == b,
-            (Value::List(a), Value::List(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
-            }
-            (Value::Table(a), Value::Table(b)) => {
-                let has_same = |entry: &Entry| {
-                    b.get(&entry.key).is_some_and(|other| entry.value.says_the_same(other))
-                };
-                a.entries.len() == b.entries.len() && a.entries.iter().all(has_same)
-            }
-            _ => false,
-        }
-    }
-
     pub(crate) fn problem(&self, field: impl Into<String>, expected: impl fmt::Display) -> Problem {
         Problem::new(&self.place, field, format!("is {self}; it must be {expected}"))
     }

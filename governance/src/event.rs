@@ -21,27 +21,21 @@ pub enum PolicyEvent {
     },
 }
 
-/// Whoever can be told all that governance does. Implemented for all who can.
-pub trait ObserveGovernance:
-    Observe<CircuitBreakerEvent>
-    + Observe<ClientThrottleEvent>
-    + Observe<ConcurrencyLimitEvent>
-    + Observe<PolicyEvent>
-    + Observe<RateLimitEvent>
-    + Observe<RetryEvent>
-    + Observe<TimeoutEvent>
-    + Clone
-{
+macro_rules! observe_all {
+    ($($event:ty),+ $(,)?) => {
+        /// Whoever can be told all that governance does. Implemented for all who can.
+        pub trait ObserveGovernance: Clone $(+ Observe<$event>)+ {}
+
+        impl<O> ObserveGovernance for O where O: Clone $(+ Observe<$event>)+ {}
+    };
 }
 
-impl<O> ObserveGovernance for O where
-    O: Observe<CircuitBreakerEvent>
-        + Observe<ClientThrottleEvent>
-        + Observe<ConcurrencyLimitEvent>
-        + Observe<PolicyEvent>
-        + Observe<RateLimitEvent>
-        + Observe<RetryEvent>
-        + Observe<TimeoutEvent>
-        + Clone
-{
-}
+observe_all!(
+    CircuitBreakerEvent,
+    ClientThrottleEvent,
+    ConcurrencyLimitEvent,
+    PolicyEvent,
+    RateLimitEvent,
+    RetryEvent,
+    TimeoutEvent,
+);

@@ -19,7 +19,7 @@ use crate::{Format, Governance, LoadError, ObserveGovernance, PolicySet, documen
 /// It is looked at from time to time, not through notices of the file system: so it does not matter
 /// how an editor or a deployment replaces it (in place, by renaming another over it, by swapping a
 /// symbolic link as Kubernetes does for a `ConfigMap`), whether it was away for a while, or whether
-/// the file system sends notices at all. What is read differs twice in a row before it counts, so
+/// the file system sends notices at all. A change counts when it is read alike twice in a row, so
 /// that a file that is being written is not taken for a wrong one.
 #[derive(Clone, Debug)]
 pub struct PolicyFile {
@@ -68,16 +68,16 @@ impl<O: ObserveGovernance> Governance<O> {
     /// is told why, once for each content. A file that is taken away changes nothing.
     pub async fn follow_file(self, file: PolicyFile) {
         let name = file.path.display().to_string();
-        let mut in_force: Option<String> = None;
+        let mut judged: Option<String> = None;
         let mut seen: Option<String> = None;
         loop {
             match file.read().await {
-                Ok(text) if in_force.as_ref() == Some(&text) => seen = None,
-                Ok(text) if in_force.is_none() || seen.as_ref() == Some(&text) => {
+                Ok(text) if judged.as_ref() == Some(&text) => seen = None,
+                Ok(text) if judged.is_none() || seen.as_ref() == Some(&text) => {
                     let loaded = PolicySet::parse(&name, &text, file.format);
                     // The observer was told of a refusal.
                     drop(self.put_in_force(&name, loaded.map_err(LoadError::Invalid)));
-                    (in_force, seen) = (Some(text), None);
+                    (judged, seen) = (Some(text), None);
                 }
                 Ok(text) => seen = Some(text),
                 // Away, perhaps for the moment between two renames: the last good one stays.

@@ -6,12 +6,12 @@ use std::{
 use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
 use outrigger_ratelimit::{ConcurrencyLimit, RateLimit};
-use outrigger_retry::{RetryBudget, RetryBudgetPolicy};
+use outrigger_retry::RetryBudget;
 
 use crate::{
     InvalidPolicies, LoadError, MethodPolicy, MethodState, ObserveGovernance, PolicyEvent,
     PolicySet,
-    state::{Making, Off, Slot},
+    state::{Making, Off, Slot, replace_changed},
 };
 
 /// The policies in force, and the running state of every method.
@@ -139,7 +139,8 @@ impl<O: ObserveGovernance> Governance<O> {
             if state.version == version {
                 return state;
             }
-            self.bring_up_to_date(slot);
+            // A call waits for nobody: while another is at it, the policies before count.
+            self.bring_up_to_date(slot, false);
             slot.state.get()
         })
     }
@@ -154,8 +155,8 @@ impl<O: ObserveGovernance> Governance<O> {
         Making { policy, version, budget, off: &self.shared.off, observer: &self.shared.observer }
     }
 
-    fn bring_up_to_date(&self, slot: &Slot<O>) {
-        slot.follow(|old| {
+    fn bring_up_to_date(&self, slot: &Slot<O>, waits: bool) {
+        slot.follow(waits, |old| {
             let making = self.making(&old.method, method_if_named(old.method.as_ref()));
             let is_newer = making.version != old.version;
             is_newer.then(|| making.state(&old.method, Some(old)))
@@ -164,13 +165,9 @@ impl<O: ObserveGovernance> Governance<O> {
 
     fn with_service<R>(&self, name: &str, use_it: impl FnOnce(&ServiceState) -> R) -> R {
         let make = || {
-            let set = Arc::clone(&self.shared.current.load().set);
-            let policy = set.service(name);
-            let state = ServiceState {
-                budget: RetryBudget::new(policy.retry_budget().copied().unwrap_or_default()),
-                balance: Live::new(policy.balance().cloned().unwrap_or_default()),
-            };
-            (name.into(), state)
+            let (budget, balance) = self.set().service(name).in_force();
+            let (budget, balance) = (RetryBudget::new(budget), Live::new(balance));
+            (name.into(), ServiceState { budget, balance })
         };
         self.shared.services.with(name, make, use_it)
     }
@@ -313,22 +310,16 @@ impl<O: ObserveGovernance> Governance<O> {
             .server
             .update(|old| server(&set, Some(old), &self.shared.off, &self.shared.observer));
         self.shared.services.for_each(|name, service| {
-            let policy = set.service(name);
-            let budget: RetryBudgetPolicy = policy.retry_budget().copied().unwrap_or_default();
-            if **service.budget.policy().load() != budget {
-                service.budget.policy().replace(budget);
-            }
-            let balance = policy.balance().cloned().unwrap_or_default();
-            if **service.balance.load() != balance {
-                service.balance.replace(balance);
-            }
+            let (budget, balance) = set.service(name).in_force();
+            replace_changed(service.budget.policy(), budget);
+            replace_changed(&service.balance, balance);
         });
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
         server.concurrency.refresh();
         server.rate.refresh();
         self.shared.methods.for_each(|_, slot| {
-            self.bring_up_to_date(slot);
+            self.bring_up_to_date(slot, true);
             let state = slot.state.load();
             state.concurrency.refresh();
             state.rate.refresh();
@@ -373,7 +364,7 @@ fn server<O: ObserveGovernance>(
     let concurrency = match (policy.concurrency_limit(), old) {
         (None, _) => off.concurrency().clone(),
         (Some(policy), Some(old)) if old.has_concurrency => {
-            old.concurrency.policy().replace(*policy);
+            replace_changed(old.concurrency.policy(), *policy);
             old.concurrency.clone()
         }
         (Some(policy), _) => {
@@ -383,7 +374,7 @@ fn server<O: ObserveGovernance>(
     let rate = match (policy.rate_limit(), old) {
         (None, _) => off.rate().clone(),
         (Some(policy), Some(old)) if old.has_rate => {
-            old.rate.policy().replace(*policy);
+            replace_changed(old.rate.policy(), *policy);
             old.rate.clone()
         }
         (Some(policy), _) => {

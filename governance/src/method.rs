@@ -40,8 +40,8 @@ pub struct ServicePolicy {
     pub(crate) balance: Option<BalancePolicy>,
 }
 
-/// The settings of a scope, in the order of the documentation.
-const SETTINGS: [&str; 13] = [
+/// The settings that hold a method's policies, in the order in which a call meets them.
+pub(crate) const POLICIES: [&str; 7] = [
     "timeout",
     "rate_limit",
     "concurrency_limit",
@@ -49,13 +49,11 @@ const SETTINGS: [&str; 13] = [
     "retry",
     "circuit_breaker",
     "attempt_timeout",
-    "retry_budget",
-    "balance",
-    "criticality",
-    "enforcement",
-    "use",
-    "methods",
 ];
+
+/// The other settings of a scope.
+const OTHERS: [&str; 6] =
+    ["retry_budget", "balance", "criticality", "enforcement", "use", "methods"];
 
 macro_rules! getters {
     ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
@@ -135,6 +133,11 @@ impl ServicePolicy {
         balance: BalancePolicy,
     }
 
+    /// What is in force: where nothing is stated, the crates' own defaults.
+    pub(crate) fn in_force(&self) -> (RetryBudgetPolicy, BalancePolicy) {
+        (self.retry_budget.unwrap_or_default(), self.balance.clone().unwrap_or_default())
+    }
+
     pub(crate) fn read(settings: &Table, scope: &str, problems: &mut Vec<Problem>) -> Self {
         let mut reader = Reader { settings, scope, problems };
         Self { retry_budget: reader.policy("retry_budget"), balance: reader.policy("balance") }
@@ -169,10 +172,11 @@ impl Reader<'_> {
 
     fn unknown(&mut self) {
         for entry in &self.settings.entries {
-            if !SETTINGS.contains(&entry.key.as_str()) {
+            let known = [&POLICIES[..], &OTHERS].concat();
+            if !known.contains(&entry.key.as_str()) {
                 let field = self.field(&entry.key);
                 let problem = Problem::new(&entry.key_place, field, "is no setting here");
-                self.problems.push(problem.help(nearest(&entry.key, &SETTINGS)));
+                self.problems.push(problem.help(nearest(&entry.key, &known)));
             }
         }
     }

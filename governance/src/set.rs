@@ -255,6 +255,7 @@ impl Scopes {
                 };
                 let settings = settings(&config.settings, &scope, templates, found);
                 let Some(name) = name else {
+                    let settings = without_load(settings);
                     MethodPolicy::read(settings, "methodConfig", &mut found.problems);
                     continue;
                 };
@@ -287,7 +288,19 @@ impl Scopes {
         &mut self.services[at]
     }
 
-    fn into_set(self, found: &mut Found) -> PolicySet {
+    /// A load that a method states is its service's budget, if that states none.
+    fn lift_loads(&mut self) {
+        lift_load(&mut self.defaults, None);
+        for ServiceScope { settings, methods, .. } in &mut self.services {
+            lift_load(settings, None);
+            for (_, method) in methods {
+                lift_load(method, Some(settings));
+            }
+        }
+    }
+
+    fn into_set(mut self, found: &mut Found) -> PolicySet {
+        self.lift_loads();
         let problems = &mut found.problems;
         let default = MethodPolicy::read(self.defaults.clone(), "defaults", problems);
         let mut methods = PerMethod::new(Arc::new(default));
@@ -352,6 +365,19 @@ fn settings(node: &Node, scope: &str, templates: &[(String, Table)], found: &mut
     merge(&below, &table)
 }
 
+fn lift_load(from: &mut Table, service: Option<&mut Table>) {
+    let Some(load) = from.take(translate::MAX_EXTRA_LOAD) else { return };
+    let into = service.unwrap_or(from);
+    if into.get("retry_budget").is_none() {
+        into.entries.push(Entry { key: "retry_budget".to_owned(), ..load });
+    }
+}
+
+fn without_load(mut settings: Table) -> Table {
+    settings.take(translate::MAX_EXTRA_LOAD);
+    settings
+}
+
 fn templates(entry: Option<&Entry>, found: &mut Found) -> Vec<(String, Table)> {
     let Some(entry) = entry else { return Vec::new() };
     let Some(table) = entry.value.as_table() else {
@@ -361,7 +387,11 @@ fn templates(entry: Option<&Entry>, found: &mut Found) -> Vec<(String, Table)> {
     let read = |entry: &Entry| {
         let scope = format!("template {}", entry.key);
         let settings = settings(&entry.value, &scope, &[], found);
-        // Checked even if nobody uses it; it may rely on what it is merged with.
+        // Names are checked even if nobody uses it. What else is wrong may be what is merged with it.
+        let mut problems = Vec::new();
+        MethodPolicy::read(without_load(settings.clone()), &scope, &mut problems);
+        problems.retain(|problem| problem.suggestion().is_some());
+        found.problems.append(&mut problems);
         (entry.key.clone(), settings)
     };
     table.entries.iter().map(read).collect()

@@ -1,6 +1,6 @@
 //! The running state of a method, and how it follows the policies.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
 use outrigger_core::{Criticality, Enforcement, Idle, Live, Method};
@@ -10,7 +10,7 @@ use outrigger_ratelimit::{
 };
 use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
-use crate::{MethodPolicy, ObserveGovernance, document::Node};
+use crate::{MethodPolicy, ObserveGovernance};
 
 /// What governs one call, from its begin to its end: it never changes under a call.
 ///
@@ -134,9 +134,18 @@ impl<O> Slot<O> {
         Self { state: Live::new(state), changing: Mutex::new(()) }
     }
 
-    /// Makes the state follow newer policies, one thread at a time.
-    pub(crate) fn follow(&self, next: impl FnOnce(&MethodState<O>) -> Option<MethodState<O>>) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Makes the state follow newer policies, one thread at a time: waits its turn if `waits`, and
+    /// else leaves it to who is at it.
+    pub(crate) fn follow(
+        &self,
+        waits: bool,
+        next: impl FnOnce(&MethodState<O>) -> Option<MethodState<O>>,
+    ) {
+        let _one_at_a_time = match self.changing.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::WouldBlock) if !waits => return,
+            Err(_) => self.changing.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         let old = self.state.get();
         if let Some(state) = next(&old) {
             self.state.replace(state);
@@ -155,12 +164,10 @@ impl<O> Idle for Slot<O> {
     }
 }
 
-/// Whether two policies say the same of `section`.
-fn same(old: &MethodPolicy, new: &MethodPolicy, section: &str) -> bool {
-    match (old.settings.get(section), new.settings.get(section)) {
-        (None, None) => true,
-        (Some(old), Some(new)) => Node::says_the_same(old, new),
-        _ => false,
+/// Replaces a policy that changed. One that did not keeps what was made of it.
+pub(crate) fn replace_changed<P: PartialEq>(live: &Live<P>, policy: P) {
+    if **live.load() != policy {
+        live.replace(policy);
     }
 }
 
@@ -180,11 +187,7 @@ macro_rules! follow {
                 return builder.name(method.as_str()).observe(observer.clone()).build();
             };
             let handle = old.$handle.clone();
-            let enforcement = handle.policy().load().enforcement();
-            if !same(&old.policy, new, stringify!($section)) || enforcement != policy.enforcement()
-            {
-                handle.policy().replace(policy.clone());
-            }
+            replace_changed(handle.policy(), policy.clone());
             handle
         }
     };

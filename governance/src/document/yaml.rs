@@ -31,9 +31,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn document(mut self) -> Result<Node, Problem> {
-        let nothing = || Problem::new(&place(self.source, 0..0), "", "the file is empty");
         let mut root = None;
-        let mut empty = Some(nothing());
         loop {
             let (event, span) = self.next()?;
             match event {
@@ -49,7 +47,7 @@ impl<'a> Reader<'a> {
                 event => root = Some(self.node(event, span, 0)?),
             }
         }
-        root.ok_or_else(|| empty.take().unwrap_or_else(|| unreachable!("taken once")))
+        root.ok_or_else(|| Problem::new(&place(self.source, 0..0), "", "the file is empty"))
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {

@@ -1,21 +1,13 @@
 //! Scope over scope, field by field.
 
-use crate::document::{Entry, Node, Table, Value};
+use crate::{
+    document::{Entry, Node, Table, Value},
+    method::POLICIES,
+};
 
 /// Settings that choose one of several forms: another choice replaces the whole.
 const CHOICES: [&str; 7] =
     ["backoff", "backup_delay", "jitter", "picker", "retry_budget", "shed_waiting", "subset"];
-
-/// Settings that hold policies, in the order in which a call meets them.
-pub(super) const POLICIES: [&str; 7] = [
-    "timeout",
-    "rate_limit",
-    "concurrency_limit",
-    "client_throttle",
-    "retry",
-    "circuit_breaker",
-    "attempt_timeout",
-];
 
 /// What `over` says, and what `under` says of which `over` says nothing.
 pub(super) fn merge(under: &Table, over: &Table) -> Table {

@@ -3,7 +3,12 @@
 use crate::{
     Problem,
     document::{Node, Table, Value},
+    method::POLICIES,
 };
+
+/// A share of the calls to a service that one of its methods states: a budget of the service, if
+/// that states none.
+pub(super) const MAX_EXTRA_LOAD: &str = "max_extra_load";
 
 /// What was found while a file was read.
 #[derive(Debug, Default)]
@@ -51,21 +56,17 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     ] {
         widen(table, short, field);
     }
-    for name in [
-        "timeout",
-        "attempt_timeout",
-        "retry",
-        "circuit_breaker",
-        "concurrency_limit",
-        "rate_limit",
-        "client_throttle",
-    ] {
+    for name in POLICIES {
         // `retry: off` takes away what a wider scope has.
         if let Some(node) = table.get_mut(name)
             && (matches!(node.value, Value::Bool(false)) || node.as_str() == Some("off"))
         {
             node.value = Value::Null;
         }
+    }
+    if let Some(Node { value: Value::String(class), .. }) = table.get_mut("criticality") {
+        // The SRE book and protobuf write `CRITICAL_PLUS`.
+        class.make_ascii_lowercase();
     }
     grpc_retry(table, found);
     hedging(table, found);
@@ -84,7 +85,8 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
         rename(limit, "max_wait_duration", "max_wait");
         rename(limit, "max_pending_requests", "max_waiting");
     });
-    retry_budget(table, found);
+    retry_budget(table, "retry_budget", found);
+    retry_budget(table, MAX_EXTRA_LOAD, found);
     within(table, "balance", |balance| {
         rename(balance, "outlier_detection", "ejection");
         within(balance, "ejection", super::grpc::outlier_detection);
@@ -217,8 +219,8 @@ fn resilience4j(breaker: &mut Table, found: &mut Found) {
 }
 
 /// `10%`, `{percent, minRetriesPerSecond, ttl}` or the crate's own form.
-fn retry_budget(table: &mut Table, found: &mut Found) {
-    let Some(node) = table.get_mut("retry_budget") else { return };
+fn retry_budget(table: &mut Table, key: &str, found: &mut Found) {
+    let Some(node) = table.get_mut(key) else { return };
     let place = node.place.clone();
     let shares = match &node.value {
         Value::Integer(_) | Value::Float(_) => Some(Value::Float(node.as_f64().unwrap_or(-1.0))),
@@ -420,11 +422,10 @@ fn hedging(table: &mut Table, found: &mut Found) {
     delay.set("quantile", Node::new(Value::Table(quantile), place.clone()));
     retry.set("backup_delay", Node::new(Value::Table(delay), place.clone()));
     if let Some(load) = hedging.take("max_extra_load") {
-        let note = "is the budget of the service: it is shared by retries and backup requests";
+        let note = "is the budget of the whole service, for retries and backup requests";
         found.notes.push(Problem::new(&load.key_place, "maxExtraLoad", note));
-        table.set("retry_budget", load.value);
+        table.set(MAX_EXTRA_LOAD, load.value);
     }
-    rename(&mut hedging, "enforcement", "enforcement");
     // `idempotent` and what else a retry knows; the unknown is refused by name.
     retry.entries.append(&mut hedging.entries);
     table.set("retry", Node::new(Value::Table(retry), place));
