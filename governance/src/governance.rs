@@ -72,6 +72,14 @@ struct ServiceState {
     balance: Live<BalancePolicy>,
 }
 
+impl ServiceState {
+    fn follow(&self, name: &str, set: &PolicySet) {
+        let (budget, balance) = set.service(name).in_force();
+        replace_changed(self.budget.policy(), budget);
+        replace_changed(&self.balance, balance);
+    }
+}
+
 /// What a budget forgets comes back within its window.
 impl Idle for ServiceState {
     fn is_idle(&self) -> bool {
@@ -169,7 +177,14 @@ impl<O: ObserveGovernance> Governance<O> {
             let (budget, balance) = (RetryBudget::new(budget), Live::new(balance));
             (name.into(), ServiceState { budget, balance })
         };
-        self.shared.services.with(name, make, use_it)
+        let version = self.version();
+        let used = self.shared.services.with(name, make, use_it);
+        if self.version() != version {
+            // Perhaps made from the set before, after the change had looked at all there were.
+            let set = self.set();
+            self.shared.services.peek(name, |service| service.follow(name, &set));
+        }
+        used
     }
 
     /// The retry budget that all methods of `service` draw on.
@@ -310,9 +325,7 @@ impl<O: ObserveGovernance> Governance<O> {
             .server
             .update(|old| server(&set, Some(old), &self.shared.off, &self.shared.observer));
         self.shared.services.for_each(|name, service| {
-            let (budget, balance) = set.service(name).in_force();
-            replace_changed(service.budget.policy(), budget);
-            replace_changed(&service.balance, balance);
+            service.follow(name, &set);
         });
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();

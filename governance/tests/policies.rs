@@ -6,7 +6,7 @@ use outrigger::{Format, PolicySet};
 use outrigger_circuitbreak::WindowShape;
 use outrigger_core::{Criticality, Enforcement, MethodRef};
 use outrigger_loadbalance::Picker;
-use outrigger_retry::{BackupDelay, RetryMode};
+use outrigger_retry::{BackupDelay, RetryBudgetPolicy, RetryMode};
 
 const fn method(service: &'static str, method: &'static str) -> MethodRef<'static> {
     MethodRef { service, method }
@@ -190,6 +190,10 @@ services:
     assert!(policy.retry().unwrap().is_idempotent());
     let said = refused("templates: {read: {}}\ndefaults: {use: raed}\n");
     assert!(said.contains("did you mean `read`?"), "{said}");
+    // What nobody uses is read all the same; only what it may yet be merged with can be missing.
+    let said = refused("templates: {read: {circuit_breaker: {cooldown: 5s}}}\n");
+    assert!(said.contains("`template read.circuit_breaker.cooldown` is no setting"), "{said}");
+    yaml("templates: {read: {retry: {retries: 2}}}\n");
 }
 
 #[test]
@@ -308,7 +312,8 @@ fn what_grpc_refuses_is_refused() {
 
 #[test]
 fn the_words_of_resilience4j_and_envoy_are_understood() {
-    let json = r#"{"methodConfig": [{"name": [{"service": "shop.Cart"}],
+    let json = r#"{"methodConfig": [{
+  "name": [{"service": "shop.Cart", "method": "Get"}, {"service": "shop.Catalog"}],
   "timeout": "1s", "perAttemptTimeout": "0.4s",
   "hedging": {"delayQuantile": 0.95, "maxExtraLoad": 0.05, "minDelay": "0.001s", "idempotent": true},
   "circuitBreaker": {"slidingWindowType": "TIME_BASED", "slidingWindowSize": 10,
@@ -317,9 +322,13 @@ fn the_words_of_resilience4j_and_envoy_are_understood() {
     "permittedNumberOfCallsInHalfOpenState": 10, "maxWaitDurationInHalfOpenState": "10s"},
   "concurrencyLimit": {"maxConcurrentCalls": 200},
   "tokenBucket": {"maxTokens": 100, "tokensPerFill": 10, "fillInterval": "0.1s"},
-  "criticality": "critical_plus"}],
+  "criticality": "CRITICAL_PLUS", "enforcement": "enforced"}],
   "retryBudget": {"percent": 10, "minRetriesPerSecond": 0.1, "ttl": "10s"}}"#;
     let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let budget = |ratio: f64| RetryBudgetPolicy::builder().ratio(ratio).build().expect("valid");
+    for (service, ratio) in [("shop.Cart", 0.05), ("shop.Catalog", 0.05), ("other", 0.1)] {
+        assert_eq!(set.service(service).retry_budget(), Some(&budget(ratio)), "{service}");
+    }
     let policy = set.method(method("shop.Cart", "Get"));
     let breaker = policy.circuit_breaker().unwrap();
     let window = WindowShape::Time { duration: Duration::from_secs(10), buckets: 100 };

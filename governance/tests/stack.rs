@@ -4,13 +4,16 @@ use std::{
     cell::Cell,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use outrigger::{Format, Governance, PolicyEvent, PolicyFile, PolicySet};
+use outrigger::{
+    AnyRequest, FallbackLayer, Format, Governance, Governed, PolicyEvent, PolicyFile, PolicySet,
+};
 use outrigger_core::{
+    AttemptContext, CarryContext, Criticality,
     Enforcement::{Disabled, Enforced, Shadow},
     Method, MethodRef, Observe, Rejection,
 };
@@ -306,34 +309,126 @@ async fn a_stream_of_sets_is_followed_to_its_end() {
     assert_eq!(governance.version(), 3);
 }
 
-/// Set `n` says `n` seconds for a call and `n` milliseconds for an attempt: a call must never see
-/// parts of two sets.
-#[test]
-fn no_call_is_governed_by_half_of_two_sets() {
-    let text = |n: u64| format!("defaults: {{timeout: {n}s, attempt_timeout: {n}ms}}");
-    let sets: Vec<PolicySet> = (1..50).map(|n| set(&text(n))).collect();
-    let governance = Governance::new(set(&text(1)));
-    let looked = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while looked.load(Ordering::Relaxed) < 20_000 {
-                    let state = governance.method(GET);
-                    let of = |policy: Option<&outrigger_retry::TimeoutPolicy>| {
-                        policy.and_then(outrigger_retry::TimeoutPolicy::timeout).unwrap()
-                    };
-                    let (call, attempt) =
-                        (of(state.policy().timeout()), of(state.policy().attempt_timeout()));
-                    assert_eq!(u128::from(call.as_secs()), attempt.as_millis());
-                    looked.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let mut next = sets.iter().cycle();
-        while looked.load(Ordering::Relaxed) < 20_000 {
-            governance.replace(next.next().unwrap().clone());
-        }
+/// The first set lets each of three attempts run for 10 ms, the second one attempt for 50 ms.
+#[tokio::test(start_paused = true)]
+async fn no_call_is_governed_by_half_of_two_sets() {
+    let one = "
+retry_budget: unlimited
+defaults:
+  attempt_timeout: 10ms
+  retry: {mode: failure, idempotent: true, retries: 2, backoff: none}
+";
+    let two = "defaults: {attempt_timeout: 50ms}";
+    let governance = Governance::new(set(one));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&attempts);
+    let client = governance.client(namer).layer(service_fn(move |_: Call| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending::<Result<Call, Rejection>>()
+    }));
+    let call = async || {
+        let began = Instant::now();
+        client.clone().oneshot("Get").await.expect_err("nobody answers");
+        (attempts.swap(0, Ordering::Relaxed), began.elapsed().as_millis())
+    };
+    let swap = async {
+        sleep(Duration::from_millis(15)).await;
+        governance.replace(set(two));
+    };
+    let (begun_under_one, ()) = tokio::join!(call(), swap);
+    assert_eq!(begun_under_one, (3, 30), "its second and third attempt come after the swap");
+    assert_eq!(call().await, (1, 50));
+    governance.replace(set(one));
+    assert_eq!(call().await, (3, 30));
+}
+
+#[tokio::test]
+async fn what_a_service_shares_follows_its_policies_and_keeps_what_was_spent() {
+    let text = "services: {shop.Cart: {retry_budget: {ratio: {ratio: 0.5, reserve: 2}}, balance: {picker: {maglev: {}}}}}";
+    let governance = Governance::new(set(text));
+    let (budget, balance) = (governance.retry_budget("shop.Cart"), governance.balance("shop.Cart"));
+    assert_eq!(*balance.get().picker(), outrigger_loadbalance::Picker::maglev());
+    let spent = budget.try_acquire().expect("a reserve of two");
+    let version = balance.version();
+    governance.replace(set(&text.replace("reserve: 2", "reserve: 1")));
+    assert!(budget.try_acquire().is_none(), "of the one that there is now, one is spent");
+    assert_eq!(balance.version(), version, "what did not change is left alone");
+    assert!(budget.ptr_eq(&governance.retry_budget("shop.Cart")));
+    drop(spent);
+}
+
+/// Lets the context travel beside the call.
+#[derive(Clone, Copy)]
+struct Beside;
+
+type WithContext = (Call, Option<AttemptContext>);
+
+fn name_beside(request: &WithContext) -> Option<MethodRef<'_>> {
+    name(&request.0)
+}
+
+impl CarryContext<WithContext> for Beside {
+    fn context<'a>(&self, request: &'a WithContext) -> Option<&'a AttemptContext> {
+        request.1.as_ref()
+    }
+
+    fn set_context(&self, request: &mut WithContext, context: AttemptContext) {
+        request.1 = Some(context);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_importance_that_a_policy_states_travels_on_unless_the_caller_states_one() {
+    let governance = Governance::new(set("defaults: {criticality: sheddable}"));
+    let service = service_fn(async |request: WithContext| {
+        Ok::<_, Rejection>(request.1.and_then(|context| context.criticality))
     });
+    let client = governance.client_over(AnyRequest::new(name_beside).carry(Beside)).layer(service);
+    let travelled = client.clone().oneshot(("Get", None)).await.expect("answered");
+    assert_eq!(travelled, Some(Criticality::Sheddable));
+    let mut context = AttemptContext::default();
+    context.criticality = Some(Criticality::CriticalPlus);
+    let travelled = client.oneshot(("Get", Some(context))).await.expect("answered");
+    assert_eq!(travelled, Some(Criticality::CriticalPlus));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_can_be_put_around_each_attempt() {
+    let text = "
+retry_budget: unlimited
+defaults: {retry: {mode: failure, idempotent: true, retries: 2, backoff: none}}
+";
+    let governance = Governance::new(set(text));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let note = tower::util::MapRequestLayer::new(move |request: Governed<Call>| {
+        noted.lock().expect("no panic").push(request.state().method().to_string());
+        request
+    });
+    let down = service_fn(async |_: Call| Err::<Call, tower::BoxError>("down".into()));
+    let client = governance.client(namer).around_attempts(note).layer(down);
+    client.oneshot("Get").await.expect_err("down");
+    assert_eq!(*seen.lock().expect("no panic"), ["shop.Cart/Get"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_answers_for_the_methods_that_have_one() {
+    let governance = Governance::new(set("defaults: {timeout: 1s}"));
+    let service = service_fn(async |call: Call| match call {
+        "Fast" => Ok(call),
+        _ => std::future::pending::<Result<Call, Rejection>>().await,
+    });
+    let fallback = FallbackLayer::new(
+        |call: &Call| (*call != "Put").then_some(*call),
+        |call, failed: Result<Call, Rejection>| {
+            assert!(failed.is_err_and(|refused| refused.layer() == "timeout"));
+            Ok(if call == "Get" { "from the cache" } else { "?" })
+        },
+    );
+    let client = fallback.layer(governance.client(namer).layer(service));
+    assert_eq!(client.clone().oneshot("Get").await, Ok("from the cache"));
+    assert_eq!(client.clone().oneshot("Fast").await, Ok("Fast"), "no failure, no fallback");
+    client.oneshot("Put").await.expect_err("has none");
 }
 
 #[tokio::test(start_paused = true)]

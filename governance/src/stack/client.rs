@@ -54,7 +54,7 @@ type Throttled<S, W> = ClientThrottleService<
     <W as Wire>::Overload,
     <W as Wire>::Completion,
     Inner<<W as Wire>::Context>,
-    OfMethod,
+    Inner<<W as Wire>::Context>,
 >;
 
 type Limited<S, W> = RateLimitService<
@@ -63,7 +63,7 @@ type Limited<S, W> = RateLimitService<
         OfMethod,
         <W as Wire>::Completion,
         Inner<<W as Wire>::Context>,
-        OfMethod,
+        Inner<<W as Wire>::Context>,
     >,
     OfMethod,
     OneToken,
@@ -158,12 +158,12 @@ where
             .classify(wire.overload())
             .completion(wire.completion())
             .context(context())
-            .criticality(OfMethod)
+            .criticality(context())
             .layer(call);
         let call = ConcurrencyLimitLayer::from_handle(OfMethod)
             .completion(wire.completion())
             .context(context())
-            .criticality(OfMethod)
+            .criticality(context())
             .layer(call);
         let call = RateLimitLayer::from_handle(OfMethod).context(context()).layer(call);
         let call = TimeoutLayer::from_chooser(OfCall)

@@ -206,8 +206,10 @@ impl<R, O: ObserveGovernance> ChooseBreaker<Governed<R, O>> for OfMethod {
     }
 }
 
-impl<R, O> ReadCriticality<Governed<R, O>> for OfMethod {
+/// What the caller states comes before what the policy states.
+impl<R, O, X: CarryContext<R>> ReadCriticality<Governed<R, O>> for Inner<X> {
     fn read(&self, request: &Governed<R, O>) -> Option<Criticality> {
-        request.state.criticality
+        let context = self.0.context(&request.request);
+        context.and_then(|context| context.criticality).or(request.state.criticality)
     }
 }

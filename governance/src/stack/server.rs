@@ -60,8 +60,13 @@ impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfServer<O> {
     }
 }
 
-type Concurrency<S, L, W> =
-    ConcurrencyLimitService<S, L, <W as Wire>::Completion, Inner<<W as Wire>::Context>, OfMethod>;
+type Concurrency<S, L, W> = ConcurrencyLimitService<
+    S,
+    L,
+    <W as Wire>::Completion,
+    Inner<<W as Wire>::Context>,
+    Inner<<W as Wire>::Context>,
+>;
 
 type Rate<S, L, W> = RateLimitService<S, L, OneToken, Inner<<W as Wire>::Context>>;
 
@@ -129,13 +134,13 @@ where
         let handler = ConcurrencyLimitLayer::from_handle(OfMethod)
             .completion(wire.completion())
             .context(context())
-            .criticality(OfMethod)
+            .criticality(context())
             .layer(handler);
         let handler = RateLimitLayer::from_handle(of_server()).context(context()).layer(handler);
         let handler = ConcurrencyLimitLayer::from_handle(of_server())
             .completion(wire.completion())
             .context(context())
-            .criticality(OfMethod)
+            .criticality(context())
             .layer(handler);
         let handler = TimeoutLayer::from_chooser(OfCall)
             .carry(Inner(wire.deadline()))
