@@ -68,20 +68,12 @@ impl<O: ObserveGovernance> Governance<O> {
     /// is told why, once for each content. A file that is taken away changes nothing.
     pub async fn follow_file(self, file: PolicyFile) {
         let name = file.path.display().to_string();
-        let mut judged: Option<String> = None;
-        let mut seen: Option<String> = None;
+        let mut looks = Looks::default();
         loop {
-            match file.read().await {
-                Ok(text) if judged.as_ref() == Some(&text) => seen = None,
-                Ok(text) if judged.is_none() || seen.as_ref() == Some(&text) => {
-                    let loaded = PolicySet::parse(&name, &text, file.format);
-                    // The observer was told of a refusal.
-                    drop(self.put_in_force(&name, loaded.map_err(LoadError::Invalid)));
-                    (judged, seen) = (Some(text), None);
-                }
-                Ok(text) => seen = Some(text),
-                // Away, perhaps for the moment between two renames: the last good one stays.
-                Err(_) => seen = None,
+            if let Some(text) = looks.take(file.read().await.ok()) {
+                let loaded = PolicySet::parse(&name, text, file.format);
+                // The observer was told of a refusal.
+                drop(self.put_in_force(&name, loaded.map_err(LoadError::Invalid)));
             }
             sleep(file.interval).await;
         }
@@ -93,5 +85,57 @@ impl<O: ObserveGovernance> Governance<O> {
         while let Some(set) = poll_fn(|cx| sets.as_mut().poll_next(cx)).await {
             self.replace(set);
         }
+    }
+}
+
+/// What was read so far, and which of it counts.
+#[derive(Debug, Default)]
+struct Looks {
+    judged: Option<String>,
+    seen: Option<String>,
+}
+
+impl Looks {
+    /// What is to be put in force after this look, if anything. `None` is a file that is away,
+    /// perhaps for the moment between two renames: what was judged stays.
+    fn take(&mut self, text: Option<String>) -> Option<&str> {
+        let text = text.filter(|text| self.judged.as_ref() != Some(text));
+        let counts = text.is_some() && (self.judged.is_none() || self.seen == text);
+        if !counts {
+            self.seen = text;
+            return None;
+        }
+        self.seen = None;
+        self.judged = text;
+        self.judged.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_being_written_counts_when_it_is_whole() {
+        let mut looks = Looks::default();
+        let mut look = |text: &str| looks.take(Some(text.to_owned())).map(str::to_owned);
+        assert_eq!(look("one").as_deref(), Some("one"), "the first counts at once");
+        assert_eq!([look("one"), look("tw"), look("two")], [None, None, None]);
+        assert_eq!(look("two").as_deref(), Some("two"));
+        assert_eq!([look("two"), look("three"), look("two"), look("three")], [const { None }; 4]);
+        assert_eq!(look("three").as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn a_file_that_is_away_for_a_moment_is_the_same_when_it_is_back() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.take(None), None);
+        assert_eq!(looks.take(Some("one".to_owned())), Some("one"));
+        assert_eq!(looks.take(None), None);
+        assert_eq!(looks.take(Some("one".to_owned())), None);
+        assert_eq!(looks.take(Some("two".to_owned())), None);
+        assert_eq!(looks.take(None), None);
+        assert_eq!(looks.take(Some("two".to_owned())), None, "not twice in a row");
+        assert_eq!(looks.take(Some("two".to_owned())), Some("two"));
     }
 }

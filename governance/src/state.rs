@@ -242,10 +242,8 @@ fn retry<O: ObserveGovernance>(
         let builder = Retry::builder(policy).name(method.as_str()).budget(budget);
         return Some(CurrentRetry::new(builder.observe(observer.clone()).build()));
     };
-    if *present.policy() == policy {
-        return Some(present.clone());
-    }
-    let retry = present.retry().clone();
-    retry.policy().replace(policy);
-    Some(CurrentRetry::new(retry))
+    let mut current = present.clone();
+    replace_changed(current.retry().policy(), policy);
+    current.refresh();
+    Some(current)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use outrigger::{Format, PolicySet};
 use outrigger_circuitbreak::WindowShape;
 use outrigger_core::{Criticality, Enforcement, MethodRef};
-use outrigger_loadbalance::Picker;
-use outrigger_retry::{BackupDelay, RetryBudgetPolicy, RetryMode};
+use outrigger_loadbalance::{EjectionPolicy, Picker};
+use outrigger_retry::{Backoff, BackupDelay, Jitter, RetryBudgetPolicy, RetryMode};
 
 const fn method(service: &'static str, method: &'static str) -> MethodRef<'static> {
     MethodRef { service, method }
@@ -261,6 +261,7 @@ fn a_grpc_service_config_means_what_grpc_says() {
     assert_eq!(codes, ["DEADLINE_EXCEEDED", "UNAVAILABLE"]);
     assert_eq!(timeout_ms(&set, method("echo.Echo", "Put")), Some(1_000));
     // The most exact entry counts alone: no retry policy of the service, the default's timeout.
+    assert_eq!(timeout_ms(&set, method("echo.Echo", "Get")), Some(2_000), "not its service's");
     let hedged = set.method(method("echo.Echo", "Get")).retry().expect("there");
     assert_eq!((hedged.mode(), hedged.retries()), (RetryMode::Mixed, 2));
     assert_eq!(hedged.backup_delay(), Some(BackupDelay::Fixed(Duration::from_millis(500))));
@@ -275,6 +276,49 @@ fn a_grpc_service_config_means_what_grpc_says() {
     assert!(notes.iter().any(|note| note.contains("gRPC cuts it to 5")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("`xds_thing` is not supported")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("`wait_for_ready`")), "{notes:?}");
+}
+
+#[test]
+fn an_initial_backoff_above_the_maximum_is_cut_to_it() {
+    let json = r#"{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
+      "initialBackoff": "2s", "maxBackoff": "1s", "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE"]}}]}"#;
+    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let second = Duration::from_secs(1);
+    let expected = Backoff::exponential(second, second).with_jitter(Jitter::Spread(0.2));
+    assert_eq!(set.method(method("a", "b")).retry().unwrap().backoff(), expected);
+}
+
+#[test]
+fn grpcs_outlier_detection_is_an_ejection() {
+    let json = r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+      "interval": "5s", "baseEjectionTime": "20s", "maxEjectionPercent": 30,
+      "successRateEjection": {"stdevFactor": 1500, "requestVolume": 50, "enforcementPercentage": 100},
+      "failurePercentageEjection": {"threshold": 70, "minimumHosts": 4, "enforcementPercentage": 100},
+      "childPolicy": [{"round_robin": {}}]}}]}"#;
+    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let expected = EjectionPolicy::builder()
+        .interval(Duration::from_secs(5))
+        .base_time(Duration::from_secs(20))
+        .max_ejected(0.3)
+        .deviation(1.5)
+        .deviation_volume(50)
+        .error_rate(0.7)
+        .min_endpoints(4)
+        .build()
+        .expect("valid");
+    let balance = set.service("a").balance().unwrap();
+    assert_eq!((balance.picker(), balance.ejection()), (&Picker::RoundRobin, Some(&expected)));
+}
+
+#[test]
+fn a_backup_request_that_could_never_be_sent_is_refused() {
+    let said = refused(
+        "defaults:\n  timeout: 100ms\n  retry: {mode: backup, backup_delay: {fixed: 100ms}, idempotent: true}\n",
+    );
+    let expected = "p.yaml:3:39: `defaults.retry.backup_delay` is {fixed: \"100ms\"}; \
+                    it must be shorter than the overall `timeout`";
+    assert_eq!(said, expected);
 }
 
 #[test]

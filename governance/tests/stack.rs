@@ -140,23 +140,36 @@ async fn removed_is_not_governed_and_what_is_in_flight_ends_as_it_began() {
     long.await.unwrap().expect("ten seconds, as when it began");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_wider_limit_lets_those_in_who_wait() {
-    let text = "defaults: {concurrency_limit: {limit: 1, max_waiting: 5, max_wait: 1h}}";
-    let governance = Governance::new(set(text));
+/// Two calls through limits of one; then the limits are made two.
+async fn widened<L, S>(governance: &Governance, layer: L, text: &str) -> u64
+where
+    L: Layer<tower::util::BoxCloneSyncService<Call, Call, Rejection>, Service = S>,
+    S: Service<Call, Response = Call, Error = Rejection, Future: Send> + Clone + Send + 'static,
+{
     let handler = service_fn(async |call: Call| {
         sleep(Duration::from_secs(60)).await;
         Ok::<_, Rejection>(call)
     });
-    let client = governance.client(namer).layer(handler);
+    let service = layer.layer(tower::util::BoxCloneSyncService::new(handler));
     let began = Instant::now();
-    let calls = [(); 2].map(|()| tokio::spawn(client.clone().oneshot("Get")));
+    let calls = [(); 2].map(|()| tokio::spawn(service.clone().oneshot("Get")));
     sleep(Duration::from_secs(1)).await;
     governance.replace(set(&text.replace("limit: 1", "limit: 2")));
     for call in calls {
-        call.await.unwrap().unwrap();
+        call.await.expect("no panic").expect("served");
     }
-    assert_eq!(began.elapsed().as_secs(), 61);
+    began.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wider_limit_lets_those_in_who_wait() {
+    let limit = "{concurrency_limit: {limit: 1, max_waiting: 5, max_wait: 1h}}";
+    let of_methods = format!("defaults: {limit}");
+    let governance = Governance::new(set(&of_methods));
+    assert_eq!(widened(&governance, governance.client(namer), &of_methods).await, 61);
+    let of_server = format!("server: {limit}");
+    let governance = Governance::new(set(&of_server));
+    assert_eq!(widened(&governance, governance.server(namer), &of_server).await, 61);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use outrigger_core::{CarryContext, Criticality, NameMethod};
+use outrigger_core::NameMethod;
 use tower_service::Service;
 
 use super::{Governed, Wire};
@@ -26,7 +26,6 @@ where
     S: Service<Governed<R, O>>,
     W: Wire,
     W::Namer: NameMethod<R>,
-    W::Context: CarryContext<R>,
     O: ObserveGovernance,
 {
     type Response = S::Response;
@@ -37,24 +36,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: R) -> S::Future {
+    fn call(&mut self, request: R) -> S::Future {
         let state = self.governance.resolve(self.wire.namer().name_method(&request));
-        if let Some(criticality) = state.criticality {
-            pass_on(&self.wire.context(), &mut request, criticality);
-        }
         self.inner.call(Governed::new(request, state))
     }
-}
-
-/// Writes the importance that a policy states into the context, unless the caller stated one.
-fn pass_on<R>(carrier: &impl CarryContext<R>, request: &mut R, criticality: Criticality) {
-    let present = carrier.context(request);
-    if !carrier.carries() || present.is_some_and(|context| context.criticality.is_some()) {
-        return;
-    }
-    let mut context = present.cloned().unwrap_or_default();
-    context.criticality = Some(criticality);
-    carrier.set_context(request, context);
 }
 
 /// The inside of a stack: gives the request to the user's service.
