@@ -305,10 +305,31 @@ fn grpcs_outlier_detection_is_an_ejection() {
         .deviation_volume(50)
         .error_rate(0.7)
         .min_endpoints(4)
+        .consecutive_failures(0)
+        .panic_threshold(0.0)
         .build()
         .expect("valid");
     let balance = set.service("a").balance().unwrap();
     assert_eq!((balance.picker(), balance.ejection()), (&Picker::RoundRobin, Some(&expected)));
+
+    let ejection = |json: &str| {
+        let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+        set.service("a").balance().unwrap().ejection().cloned()
+    };
+    assert_eq!(ejection(r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#), None);
+    let only_failures = ejection(
+        r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+      "successRateEjection": {"enforcementPercentage": 0}, "failurePercentageEjection": {},
+      "childPolicy": [{"round_robin": {}}]}}]}"#,
+    );
+    let expected = EjectionPolicy::builder()
+        .deviation(None)
+        .error_rate(0.85)
+        .consecutive_failures(0)
+        .panic_threshold(0.0)
+        .build()
+        .expect("valid");
+    assert_eq!(only_failures, Some(expected), "gRPC's defaults, and a rule that is not enforced");
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
         return None;
     };
     let mut balance = Table::default();
+    // gRPC ejects only where a policy says so.
+    balance.set("ejection", Node::new(Value::Null, entry.value.place.clone()));
     for item in items {
         let Some([policy]) = item.as_table().map(|table| &*table.entries) else {
             let expected = "a table with the name of one policy";
@@ -142,6 +144,7 @@ fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
         "outlier_detection_experimental" | "outlier_detection" => {
             let children = settings.take("child_policy");
             outlier_detection(&mut settings);
+            only_stated_rules(&mut settings, &place);
             balance.set("ejection", Node::new(Value::Table(settings), place));
             let Some(Entry { value: Node { value: Value::List(children), .. }, .. }) = children
             else {
@@ -167,30 +170,60 @@ pub(super) fn outlier_detection(ejection: &mut Table) {
         let share = Node::new(percent(&entry.value), entry.value.place);
         ejection.set("max_ejected", share);
     }
-    if let Some(entry) = ejection.take("success_rate_ejection")
-        && let Value::Table(mut rule) = entry.value.value
-    {
+    rule(ejection, "success_rate_ejection", "deviation", |rule, ejection| {
         if let Some(factor) = rule.take("stdev_factor") {
             let thousandths = factor.value.as_f64().map(|n| Value::Float(n / 1_000.0));
             let value = thousandths.unwrap_or_else(|| factor.value.value.clone());
             ejection.set("deviation", Node::new(value, factor.value.place));
         }
-        lift(&mut rule, "request_volume", ejection, "deviation_volume");
-        lift(&mut rule, "minimum_hosts", ejection, "min_endpoints");
-        rule.take("enforcement_percentage");
-        ejection.entries.append(&mut rule.entries);
-    }
-    if let Some(entry) = ejection.take("failure_percentage_ejection")
-        && let Value::Table(mut rule) = entry.value.value
-    {
+        lift(rule, "request_volume", ejection, "deviation_volume");
+    });
+    rule(ejection, "failure_percentage_ejection", "error_rate", |rule, ejection| {
         if let Some(threshold) = rule.take("threshold") {
             let share = Node::new(percent(&threshold.value), threshold.value.place);
             ejection.set("error_rate", share);
         }
-        lift(&mut rule, "request_volume", ejection, "error_rate_volume");
-        lift(&mut rule, "minimum_hosts", ejection, "min_endpoints");
-        rule.take("enforcement_percentage");
-        ejection.entries.append(&mut rule.entries);
+        lift(rule, "request_volume", ejection, "error_rate_volume");
+    });
+}
+
+/// One rule of gRFC A50, with its defaults; off, where it is enforced in no case.
+fn rule(
+    ejection: &mut Table,
+    theirs: &str,
+    ours: &str,
+    translate: impl FnOnce(&mut Table, &mut Table),
+) {
+    let Some(Entry { value: Node { value: Value::Table(mut rule), place }, .. }) =
+        ejection.take(theirs)
+    else {
+        return;
+    };
+    // Our own default is stricter than the 85 % of gRPC's.
+    let usual = if ours == "error_rate" { Value::Float(0.85) } else { Value::Float(1.9) };
+    ejection.set(ours, Node::new(usual, place.clone()));
+    translate(&mut rule, ejection);
+    lift(&mut rule, "minimum_hosts", ejection, "min_endpoints");
+    let enforced = rule.take("enforcement_percentage");
+    if enforced.is_some_and(|entry| entry.value.as_f64() == Some(0.0)) {
+        ejection.set(ours, Node::new(Value::Null, place));
+    }
+    // What is left is unknown, and refused by name.
+    ejection.entries.append(&mut rule.entries);
+}
+
+/// A rule that gRPC's form does not state is off; so is what gRPC does not know.
+fn only_stated_rules(ejection: &mut Table, place: &Place) {
+    let off = [
+        ("deviation", Value::Null),
+        ("error_rate", Value::Null),
+        ("consecutive_failures", Value::Integer(0)),
+        ("panic_threshold", Value::Float(0.0)),
+    ];
+    for (field, value) in off {
+        if ejection.get(field).is_none() {
+            ejection.set(field, Node::new(value, place.clone()));
+        }
     }
 }
 
