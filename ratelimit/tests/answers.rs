@@ -34,6 +34,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// One permit for each further message: simulated time does not wait for sockets.
 static GO_ON: Semaphore = Semaphore::const_new(0);
 
+/// Nobody adds any: of a stream that has no end, and that takes no permit of another test's.
+static NEVER: Semaphore = Semaphore::const_new(0);
+
 /// Answers by the path of the call.
 #[derive(Clone, Copy, Debug)]
 struct Parts;
@@ -56,24 +59,24 @@ impl Service<Request<Body>> for Parts {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         ready(Ok(match request.uri().path() {
-            "/test.Parts/FiveSeconds" => parts(5),
-            "/test.Parts/Endless" => parts(usize::MAX),
+            "/test.Parts/FiveSeconds" => parts(5, &GO_ON),
+            "/test.Parts/Endless" => parts(1, &NEVER),
             "/test.Parts/Unavailable" => Rejection::unavailable("test", "down")
                 .with_retry_after(Duration::from_micros(1_500))
                 .to_grpc_response(),
-            _ => parts(0),
+            _ => parts(0, &NEVER),
         }))
     }
 }
 
-/// A message, and another a second after each leave to go on; then the status.
-fn parts(seconds: usize) -> Response<Body> {
+/// A message, and another a second after each permit of `go_on`; then the status.
+fn parts(seconds: usize, go_on: &'static Semaphore) -> Response<Body> {
     let message = || Frame::data(Bytes::from_static(b"\0\0\0\0\0"));
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let frames = tokio_stream::iter([message()])
         .chain(tokio_stream::iter(0..seconds).then(move |_| async move {
-            GO_ON.acquire().await.expect("never closed").forget();
+            go_on.acquire().await.expect("never closed").forget();
             tokio::time::sleep(SECOND).await;
             message()
         }))
