@@ -198,6 +198,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adaptive;
 mod concurrency;
 mod connection;
 mod rate;
@@ -211,6 +212,11 @@ mod sync;
 mod waiters;
 mod weak;
 
+pub use adaptive::{
+    AdaptiveChoice, AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitEvent, AdaptiveLimitLayer,
+    AdaptiveLimitPolicy, AdaptiveLimitPolicyBuilder, AdaptiveLimitStatus, AdaptivePermit,
+    AdaptiveWait, Aimd, Gradient2, LimitAlgorithm, LimitChange, LimitSample, Limiter, Relay, Vegas,
+};
 pub use concurrency::{
     Acquire, Asking, ChooseLimit, ConcurrencyLimit, ConcurrencyLimitBuilder, ConcurrencyLimitEvent,
     ConcurrencyLimitFuture, ConcurrencyLimitLayer, ConcurrencyLimitPanel, ConcurrencyLimitPolicy,

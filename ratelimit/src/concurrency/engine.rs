@@ -306,15 +306,26 @@ impl Gate {
         self.set_hot(policy);
     }
 
-    fn set_hot(&self, policy: &ConcurrencyLimitPolicy) {
+    /// Lets so many calls run from now on, whatever the policy says. Then
+    /// [`hand_out`](Self::hand_out) until nobody can be let in.
+    pub(crate) fn set_limit(&self, limit: u32, critical_reserve: f64) {
+        self.limit.store(limit, Ordering::Relaxed);
+        let waits = self.kinds.load(Ordering::Relaxed) & WAITS != 0;
+        self.set_reserve(limit, critical_reserve, waits);
+    }
+
+    fn set_reserve(&self, limit: u32, share: f64, waits: bool) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a share of it"
         )]
-        let reserve = (f64::from(policy.limit()) * policy.critical_reserve()).ceil() as u32;
-        let reserve = if policy.max_waiting() > 0 { 0 } else { reserve };
-        self.reserve.store(reserve, Ordering::Relaxed);
+        let reserve = (f64::from(limit) * share).ceil() as u32;
+        self.reserve.store(if waits { 0 } else { reserve }, Ordering::Relaxed);
+    }
+
+    fn set_hot(&self, policy: &ConcurrencyLimitPolicy) {
+        self.set_reserve(policy.limit(), policy.critical_reserve(), policy.max_waiting() > 0);
         let waits = if policy.max_waiting() > 0 { WAITS } else { 0 };
         let says_when = if policy.retry_after().is_some() { SAYS_WHEN } else { 0 };
         self.kinds.store(waits | says_when, Ordering::Relaxed);

@@ -261,6 +261,22 @@ impl<O> ConcurrencyLimit<O> {
         self.shared().gate.limit()
     }
 
+    pub(crate) fn enforcement(&self) -> Enforcement {
+        self.shared().gate.enforcement()
+    }
+
+    /// Lets so many calls run, until the policy is replaced. Then [`let_in`](Self::let_in).
+    pub(crate) fn set_limit(&self, limit: u32, critical_reserve: f64) {
+        self.shared().gate.set_limit(limit, critical_reserve);
+    }
+
+    /// Lets in who can be let in of those that wait.
+    pub(crate) fn let_in(&self) {
+        if self.waiting() > 0 {
+            self.shared().let_in();
+        }
+    }
+
     /// How many calls wait for a place.
     #[must_use]
     pub fn waiting(&self) -> u32 {

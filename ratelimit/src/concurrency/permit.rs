@@ -23,6 +23,11 @@ impl<O> Permit<O> {
     pub(super) const fn uncounted() -> Self {
         Self { stripe: None }
     }
+
+    /// Whether it takes a place: not when the policy is disabled, or only shadows a refusal.
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.stripe.is_some()
+    }
 }
 
 impl<O> Drop for Permit<O> {

@@ -14,11 +14,11 @@ use crate::{ReadCriticality, criticality::asking};
 /// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer).
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimitService<S, L, T, X, R> {
-    pub(super) inner: S,
-    pub(super) limits: L,
-    pub(super) completion: T,
-    pub(super) context: X,
-    pub(super) criticality: R,
+    pub(crate) inner: S,
+    pub(crate) limits: L,
+    pub(crate) completion: T,
+    pub(crate) context: X,
+    pub(crate) criticality: R,
 }
 
 impl<S, L, T, X, R> ConcurrencyLimitService<S, L, T, X, R> {

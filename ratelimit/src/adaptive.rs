@@ -1,0 +1,24 @@
+//! As many calls at once as the callee has room for, found by how it answers.
+
+mod policy;
+
+mod engine;
+mod event;
+mod guard;
+mod limiter;
+mod state;
+mod window;
+
+mod limit;
+mod permit;
+
+mod choose;
+mod layer;
+
+pub use choose::{AdaptiveChoice, AdaptiveWait};
+pub use event::{AdaptiveLimitEvent, LimitChange};
+pub use layer::AdaptiveLimitLayer;
+pub use limit::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitStatus, Relay};
+pub use limiter::{Aimd, Gradient2, LimitSample, Limiter, Vegas};
+pub use permit::AdaptivePermit;
+pub use policy::{AdaptiveLimitPolicy, AdaptiveLimitPolicyBuilder, LimitAlgorithm};

@@ -1,0 +1,80 @@
+use super::{LimitSample, Limiter, step};
+
+/// Keeps a short queue: as many calls more than the callee has room for as the logarithm of the
+/// limit. The default.
+///
+/// Source: TCP Vegas (Brakmo and Peterson 1994), as Netflix' concurrency-limits has it. With the
+/// queue `limit * (1 - normal / latency)` and `step = max(1, log10(limit))`:
+///
+/// | queue | next limit | Netflix |
+/// | --- | --- | --- |
+/// | up to half a `step` | `+ 2 step` | up to 1 step: `+ 6 step` |
+/// | below `step` | `+ step` | below 3 steps |
+/// | above `2 step`, or calls dropped | `- step`, or half of what is above if that is more | above 6 steps: `- step` |
+///
+/// Netflix' thresholds settle at 28 calls where the callee has room for 20; these at 21 to 23. They
+/// can be as low because the latency that they see is smoothed, and the normal latency is not the
+/// least that was ever measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vegas {
+    alpha: f64,
+    beta: f64,
+}
+
+impl Default for Vegas {
+    fn default() -> Self {
+        Self { alpha: 1.0, beta: 2.0 }
+    }
+}
+
+impl Vegas {
+    /// With the constants above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Limiter for Vegas {
+    fn next_limit(&mut self, sample: &LimitSample) -> f64 {
+        let (limit, step) = (sample.limit, step(sample.limit));
+        let queue = sample.queue() / step;
+        if sample.is_dropping() || queue > self.beta {
+            limit - step * ((queue - self.beta) / 2.0).max(1.0)
+        } else if queue <= self.alpha / 2.0 {
+            limit + 2.0 * step
+        } else if queue < self.alpha {
+            limit + step
+        } else {
+            limit
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_queue_is_kept_between_one_step_and_two() {
+        let mut vegas = Vegas::new();
+        // A limit of 100 has a step of 2; the queue is `100 - capacity`.
+        let mut with_queue = |queue: f64| {
+            let latency = Duration::from_secs_f64(1.0 / (1.0 - queue / 100.0));
+            vegas.next_limit(&LimitSample::new(100.0, latency, Duration::from_secs(1)))
+        };
+        assert_eq!([0.0, 0.9].map(&mut with_queue), [104.0; 2]);
+        assert_eq!([1.1, 1.9].map(&mut with_queue), [102.0; 2]);
+        assert_eq!([2.1, 3.9].map(&mut with_queue), [100.0; 2]);
+        assert_eq!([4.1, 7.9].map(&mut with_queue), [98.0; 2]);
+        assert_eq!([44.0, 64.0].map(&mut with_queue), [80.0, 70.0]);
+    }
+
+    #[test]
+    fn a_drop_is_a_step_down_however_fast_the_others_were() {
+        let all_well = LimitSample::new(5.0, Duration::from_secs(1), Duration::from_secs(1));
+        assert_eq!(Vegas::new().next_limit(&LimitSample { dropped: 10, ..all_well }), 4.0);
+    }
+}

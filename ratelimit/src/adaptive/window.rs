@@ -1,0 +1,89 @@
+//! What happened in a window of time, counted without a lock and without two threads writing the
+//! same cache line.
+
+use std::time::Duration;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The counts of one stripe of threads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Tally {
+    count: AtomicU32,
+    dropped: AtomicU32,
+    latency_ns: AtomicU64,
+    /// The calls in flight when those that ended began, themselves included.
+    in_flight: AtomicU64,
+    max_in_flight: AtomicU32,
+    /// How many calls found no place.
+    refused: AtomicU32,
+}
+
+/// What a window's stripes have counted together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) count: u32,
+    pub(super) dropped: u32,
+    pub(super) latency_ns: u64,
+    pub(super) in_flight: u64,
+    pub(super) max_in_flight: u32,
+    pub(super) refused: u32,
+}
+
+impl Tally {
+    pub(super) fn saw(&self, in_flight: u32) {
+        if self.max_in_flight.load(Ordering::Relaxed) < in_flight {
+            self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn succeeded(&self, latency: Duration, in_flight: u32) {
+        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 24);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.latency_ns.fetch_add(latency.min(u64::MAX >> 24), Ordering::Relaxed);
+        self.in_flight.fetch_add(in_flight.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds this stripe's counts to `counts`.
+    pub(super) fn add_to(&self, counts: &mut Counts) {
+        counts.count = counts.count.saturating_add(self.count.load(Ordering::Relaxed));
+        counts.dropped = counts.dropped.saturating_add(self.dropped.load(Ordering::Relaxed));
+    }
+
+    /// Takes this stripe's counts into `counts`, and begins anew.
+    pub(super) fn take_into(&self, counts: &mut Counts) {
+        let take_32 = |count: &AtomicU32| count.swap(0, Ordering::Relaxed);
+        let take_64 = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        counts.count = counts.count.saturating_add(take_32(&self.count));
+        counts.dropped = counts.dropped.saturating_add(take_32(&self.dropped));
+        counts.latency_ns = counts.latency_ns.saturating_add(take_64(&self.latency_ns));
+        counts.in_flight = counts.in_flight.saturating_add(take_64(&self.in_flight));
+        counts.max_in_flight = counts.max_in_flight.max(take_32(&self.max_in_flight));
+        counts.refused = counts.refused.saturating_add(take_32(&self.refused));
+    }
+}
+
+impl Counts {
+    pub(super) const fn ended(&self) -> u32 {
+        self.count.saturating_add(self.dropped)
+    }
+
+    /// In seconds; none where no call succeeded.
+    #[expect(clippy::cast_precision_loss, reason = "an average needs no more")]
+    pub(super) fn mean_latency(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.latency_ns as f64 / 1e9 / f64::from(self.count))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an average needs no more")]
+    pub(super) fn mean_in_flight(&self) -> f64 {
+        self.in_flight as f64 / f64::from(self.count.max(1))
+    }
+}
