@@ -23,9 +23,9 @@ use std::{
 use governor::{Quota, RateLimiter, clock::MonotonicClock};
 use outrigger_core::{Criticality, Rejection};
 use outrigger_ratelimit::{
-    ClientThrottle, ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimit,
-    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, Permit, RateLimit, RateLimitLayer,
-    RateLimitPolicy,
+    AdaptiveLimitLayer, AdaptiveLimitPolicy, ClientThrottle, ClientThrottleLayer,
+    ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitPolicy, Permit,
+    RateLimit, RateLimitLayer, RateLimitPolicy,
 };
 use tower::{
     Layer, Service, limit::ConcurrencyLimitLayer as TowerConcurrencyLimitLayer, service_fn,
@@ -68,6 +68,7 @@ fn cases() -> Vec<Case> {
         Case::new("concurrency, refused", concurrency(1, 1)),
         Case::new("concurrency, without tower", bare_concurrency()),
         Case::new("tower's concurrency limit", towers_concurrency()),
+        Case::new("adaptive, admitted", adaptive()),
         Case::new("rate, admitted", rate(1_000_000, PLENTY)),
         Case::new("rate, refused", rate(1, 1)),
         Case::new("rate, without tower", bare_rate()),
@@ -123,6 +124,11 @@ fn bare_concurrency() -> impl FnMut(u64) + Clone + Send + 'static {
         black_box(number);
         drop(limit.try_acquire().expect("there is room"));
     }
+}
+
+/// Windows are ended as they come.
+fn adaptive() -> impl FnMut(u64) + Clone + Send + 'static {
+    tower(AdaptiveLimitLayer::new(AdaptiveLimitPolicy::default()).layer(inner()))
 }
 
 fn towers_concurrency() -> impl FnMut(u64) + Clone + Send + 'static {

@@ -14,11 +14,15 @@ mod permit;
 
 mod choose;
 mod layer;
+mod panel;
+mod weak;
 
-pub use choose::{AdaptiveChoice, AdaptiveWait};
+pub use choose::{AdaptiveChoice, AdaptiveWait, KeyedAdaptive};
 pub use event::{AdaptiveLimitEvent, LimitChange};
 pub use layer::AdaptiveLimitLayer;
 pub use limit::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitStatus, Relay};
 pub use limiter::{Aimd, Gradient2, LimitSample, Limiter, Vegas};
+pub use panel::AdaptiveLimitPanel;
 pub use permit::AdaptivePermit;
 pub use policy::{AdaptiveLimitPolicy, AdaptiveLimitPolicyBuilder, LimitAlgorithm};
+pub use weak::{WeakAdaptiveLimit, WeakAdaptiveLimitPanel};

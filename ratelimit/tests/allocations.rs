@@ -9,8 +9,8 @@ use std::{
 use allocation_counter::measure;
 use outrigger_core::{Criticality, Rejection};
 use outrigger_ratelimit::{
-    ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimitLayer, ConcurrencyLimitPolicy,
-    RateLimitLayer, RateLimitPolicy, ThrottlePermit,
+    AdaptiveLimitLayer, AdaptiveLimitPolicy, ClientThrottleLayer, ClientThrottlePolicy,
+    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimitLayer, RateLimitPolicy, ThrottlePermit,
 };
 use tower::{Layer, Service, service_fn};
 
@@ -74,4 +74,15 @@ fn the_client_throttle_allocates_nothing_on_admit_and_on_refuse() {
     let (passed, allocations) = thousand(&mut service);
     assert!(passed < 1_000, "most are refused");
     assert_eq!(allocations, 0);
+}
+
+#[test]
+fn the_adaptive_limit_allocates_nothing_on_admit_and_on_refuse() {
+    let policy = AdaptiveLimitPolicy::builder().initial_limit(1).max_limit(1);
+    let layer = AdaptiveLimitLayer::new(policy.build().expect("valid"));
+    let mut service = layer.layer(inner());
+    drop(service.call(())); // A thread's first look at a live policy makes its place there.
+    assert_eq!(thousand(&mut service), (1_000, 0));
+    let _held = layer.handle().try_acquire();
+    assert_eq!(thousand(&mut service), (0, 0));
 }

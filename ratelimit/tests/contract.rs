@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use outrigger_core::{Enforcement, ErrorsAreFailures, OnResponse};
 use outrigger_ratelimit::{
-    ClientThrottleFuture, ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimitFuture,
-    ConcurrencyLimitLayer, ConcurrencyLimitPolicy, ConcurrencyLimitPolicyBuilder, Permit,
-    RateLimitFuture, RateLimitLayer, RateLimitPolicy, Wait,
+    AdaptiveLimitLayer, AdaptiveLimitPolicy, AdaptiveLimitPolicyBuilder, ClientThrottleFuture,
+    ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimitFuture, ConcurrencyLimitLayer,
+    ConcurrencyLimitPolicy, ConcurrencyLimitPolicyBuilder, Permit, RateLimitFuture, RateLimitLayer,
+    RateLimitPolicy, Wait,
 };
 use outrigger_testing::{Scripted, ScriptedFuture, laws};
 
@@ -63,4 +64,27 @@ fn calls_that_wait_keep_the_laws_of_waiting() {
     laws::a_dropped_waiter_hands_its_turn_on(one_at_a_time());
     laws::a_waiter_parks_no_place_below(one_at_a_time());
     laws::waiters_are_served_in_order_and_without_a_stampede(one_at_a_time(), 500);
+}
+
+#[test]
+fn the_adaptive_limit_keeps_the_laws_whatever_its_enforcement() {
+    let policy = AdaptiveLimitPolicy::builder();
+    let layer = |policy: AdaptiveLimitPolicyBuilder| {
+        move || AdaptiveLimitLayer::new(policy.build().expect("a valid policy"))
+    };
+    laws::all(layer(policy));
+    laws::all(layer(policy.max_waiting(10)));
+    laws::all(layer(policy.enforcement(Enforcement::Shadow)));
+    laws::all(layer(policy.enforcement(Enforcement::Disabled)));
+    let policy = policy.build().expect("a valid policy");
+    laws::all(|| AdaptiveLimitLayer::per_key(policy, |request: &u32| request % 3));
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn places_are_held_to_the_end_of_the_body() {
+    let concurrency = concurrency(ConcurrencyLimitPolicy::builder());
+    laws::http::all(|| concurrency().http());
+    laws::http::all(|| AdaptiveLimitLayer::new(AdaptiveLimitPolicy::default()).http());
+    laws::http::all(|| AdaptiveLimitLayer::new(AdaptiveLimitPolicy::default()).grpc());
 }

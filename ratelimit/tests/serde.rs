@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use outrigger_ratelimit::{
-    ClientThrottlePolicy, ConcurrencyLimitPolicy, CutShort, RateLimitPolicy, ShedWaiting,
+    AdaptiveLimitPolicy, ClientThrottlePolicy, ConcurrencyLimitPolicy, CutShort, LimitAlgorithm,
+    RateLimitPolicy, ShedWaiting,
 };
 use serde_json::{from_value, json, to_value};
 
@@ -31,6 +32,13 @@ fn a_policy_reads_as_it_was_written_and_what_is_missing_is_the_default() {
     assert_eq!((policy.k(), policy.cut_short()), (1.5, CutShort::NotAccepted));
     let written = to_value(policy).expect("it can be written");
     assert_eq!(from_value::<ClientThrottlePolicy>(written).expect("and read"), policy);
+
+    let policy: AdaptiveLimitPolicy =
+        from_value(json!({ "algorithm": "gradient2", "min_window": "1s", "max_limit": 200 }))
+            .expect("a valid policy");
+    assert_eq!((policy.algorithm(), policy.max_limit()), (LimitAlgorithm::Gradient2, 200));
+    let written = to_value(policy).expect("it can be written");
+    assert_eq!(from_value::<AdaptiveLimitPolicy>(written).expect("and read"), policy);
 }
 
 #[test]
@@ -44,4 +52,7 @@ fn what_is_unknown_or_impossible_is_refused_with_its_name() {
     let error = |value| from_value::<ClientThrottlePolicy>(value).unwrap_err().to_string();
     assert_eq!(error(json!({ "k": 1 })), "`k` is 1.0; it must be from 1.01 to 100");
     assert!(error(json!({ "ratio": 3 })).contains("unknown field `ratio`"));
+    let error = |value| from_value::<AdaptiveLimitPolicy>(value).unwrap_err().to_string();
+    assert!(error(json!({ "max_limit": 3 })).starts_with("`initial_limit` is 20"));
+    assert!(error(json!({ "algorithm": "bbr" })).contains("unknown variant `bbr`"));
 }

@@ -16,8 +16,9 @@ use std::{
 
 use outrigger_core::{Criticality, Enforcement};
 use outrigger_ratelimit::{
-    ClientThrottleLayer, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitLayer,
-    ConcurrencyLimitPolicy, RateLimit, RateLimitLayer, RateLimitPolicy,
+    AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottleLayer, ClientThrottlePolicy,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimit, RateLimitLayer,
+    RateLimitPolicy,
 };
 use support::{Log, MS, SECOND};
 use tokio::time::advance;
@@ -227,4 +228,19 @@ async fn a_disabled_limit_counts_nothing_even_where_there_is_room() {
     let limit = ConcurrencyLimit::new(policy.build().unwrap());
     let _held = limit.try_acquire().unwrap();
     assert_eq!(limit.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_just_made_says_that_nobody_is_inside_and_all_is_left() {
+    let concurrency = ConcurrencyLimit::new(ConcurrencyLimitPolicy::default());
+    assert_eq!(
+        (concurrency.limit(), concurrency.in_flight(), concurrency.waiting()),
+        (1_024, 0, 0)
+    );
+    let policy = RateLimitPolicy::builder().rate(7).burst(70).build().expect("valid");
+    let rate = RateLimit::new(policy);
+    assert_eq!((rate.tokens(), rate.waiting()), (70, 0));
+    let adaptive = AdaptiveLimit::new(AdaptiveLimitPolicy::default()).status();
+    assert_eq!((adaptive.limit, adaptive.in_flight, adaptive.waiting), (20, 0, 0));
+    assert_eq!(adaptive.normal_latency, None);
 }

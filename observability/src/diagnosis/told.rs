@@ -30,6 +30,8 @@ pub(super) enum Told {
     #[cfg(feature = "circuitbreak")]
     Breaker(outrigger_circuitbreak::CircuitBreakerEvent),
     #[cfg(feature = "ratelimit")]
+    Adaptive(outrigger_ratelimit::AdaptiveLimitEvent),
+    #[cfg(feature = "ratelimit")]
     Concurrency(outrigger_ratelimit::ConcurrencyLimitEvent),
     #[cfg(feature = "ratelimit")]
     Rate(outrigger_ratelimit::RateLimitEvent),
@@ -83,6 +85,8 @@ impl Note {
             #[cfg(feature = "circuitbreak")]
             Told::Breaker(event) => circuitbreak::note(&event, told),
             #[cfg(feature = "ratelimit")]
+            Told::Adaptive(event) => ratelimit::note_adaptive(&event, told),
+            #[cfg(feature = "ratelimit")]
             Told::Concurrency(event) => ratelimit::note_concurrency(&event, told),
             #[cfg(feature = "ratelimit")]
             Told::Rate(event) => ratelimit::note_rate(&event, told),
@@ -130,6 +134,8 @@ impl Told {
             .to_owned(),
             #[cfg(feature = "circuitbreak")]
             Self::Breaker(event) => circuitbreak::text(&event),
+            #[cfg(feature = "ratelimit")]
+            Self::Adaptive(event) => ratelimit::text_of_adaptive(&event),
             #[cfg(feature = "ratelimit")]
             Self::Concurrency(event) => ratelimit::text_of_concurrency(&event),
             #[cfg(feature = "ratelimit")]

@@ -1,12 +1,16 @@
 use std::time::Duration;
 
 use outrigger_core::Observe;
-use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitEvent, RateLimit, RateLimitEvent};
+use outrigger_ratelimit::{
+    AdaptiveLimit, AdaptiveLimitEvent, ConcurrencyLimit, ConcurrencyLimitEvent, RateLimit,
+    RateLimitEvent,
+};
 
 use super::{GovernanceMetrics, Watched, words::enforcement};
 use crate::names;
 
 const LAYER: &str = "ratelimit";
+const ADAPTIVE: &str = "adaptive";
 const CONCURRENCY: &str = "concurrency";
 const RATE: &str = "rate";
 
@@ -22,6 +26,22 @@ impl Observe<ConcurrencyLimitEvent> for GovernanceMetrics {
             // How long is not known, since it did not happen.
             ConcurrencyLimitEvent::WouldWait { .. } => {
                 self.waited(key, CONCURRENCY, Duration::ZERO, true);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How the limit moves is shown by [`GovernanceMetrics::watch_adaptive`].
+impl Observe<AdaptiveLimitEvent> for GovernanceMetrics {
+    fn observe(&self, key: &str, event: &AdaptiveLimitEvent) {
+        match *event {
+            AdaptiveLimitEvent::Refused { reason, shadow, .. } => {
+                self.rejected(LAYER, key, reason.reason(), shadow);
+            }
+            AdaptiveLimitEvent::Waited { wait, .. } => self.waited(key, ADAPTIVE, wait, false),
+            AdaptiveLimitEvent::WouldWait { .. } => {
+                self.waited(key, ADAPTIVE, Duration::ZERO, true);
             }
             _ => {}
         }
@@ -54,6 +74,21 @@ impl GovernanceMetrics {
             families.set(names::LIMIT, &labels, limit.policy().load().limit().into());
             families.set(names::LIMIT_IN_USE, &labels, limit.in_flight().into());
             families.set(names::LIMIT_WAITING, &labels, limit.waiting().into());
+        })
+    }
+
+    /// Shows how many calls an adaptive limit lets run at present, how many do, and how many wait.
+    pub fn watch_adaptive<O>(&self, limit: &AdaptiveLimit<O>) -> Watched
+    where
+        O: Send + Sync + 'static,
+    {
+        let limit = limit.clone();
+        self.watch(move |families| {
+            let labels = [(names::KEY, limit.name()), (names::SORT, ADAPTIVE)];
+            let status = limit.status();
+            families.set(names::LIMIT, &labels, status.limit.into());
+            families.set(names::LIMIT_IN_USE, &labels, status.in_flight.into());
+            families.set(names::LIMIT_WAITING, &labels, status.waiting.into());
         })
     }
 

@@ -13,43 +13,46 @@ use outrigger_ratelimit::{AdaptiveLimit, AdaptiveLimitPolicy, AdaptivePermit, As
 use tokio::time::Instant;
 
 /// What a call takes of a worker on average.
-pub const SERVICE: Duration = Duration::from_millis(100);
+pub(crate) const SERVICE: Duration = Duration::from_millis(100);
 /// How long a limit may take to settle after a change.
-pub const SETTLING: Duration = Duration::from_secs(10);
-
-/// How the times that calls take of a worker are spread.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Spread {
-    /// Evenly from half of the average to one and a half.
-    Even,
-    /// Exponentially: many short ones, some very long.
-    Exponential,
-}
+pub(crate) const SETTLING: Duration = Duration::from_secs(10);
 
 /// A part of a run in which nothing changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Phase {
-    pub lasts: Duration,
+pub(crate) struct Phase {
+    pub(crate) lasts: Duration,
     /// How many workers the server has.
-    pub capacity: usize,
+    pub(crate) capacity: usize,
     /// How many calls come in a second.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// What a call takes of a worker, as a multiple of [`SERVICE`].
-    pub slowness: f64,
+    pub(crate) slowness: f64,
+}
+
+impl Phase {
+    /// The calls that come, as a multiple of what the server can do.
+    pub(crate) fn load(&self) -> f64 {
+        self.per_second * self.slowness * SERVICE.as_secs_f64() / self.capacity_f64()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "few workers")]
+    pub(crate) const fn capacity_f64(&self) -> f64 {
+        self.capacity as f64
+    }
 }
 
 /// What a phase came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
-    pub served: u32,
-    pub refused: u32,
+pub(crate) struct Report {
+    pub(crate) served: u32,
+    pub(crate) refused: u32,
     /// Refused while a worker was idle, after the limit had time to settle.
-    pub refused_below: u32,
+    pub(crate) refused_below: u32,
     /// All of it after the limit had time to settle.
-    pub mean_limit: f64,
-    pub lowest: u32,
-    pub highest: u32,
-    pub mean_latency: Duration,
+    pub(crate) mean_limit: f64,
+    pub(crate) lowest: u32,
+    pub(crate) highest: u32,
+    pub(crate) mean_latency: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +67,10 @@ struct Running {
     since: Instant,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     limit: AdaptiveLimit,
     rng: Rng,
     now: Instant,
-    spread: Spread,
     events: BinaryHeap<Reverse<(Instant, Event)>>,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
@@ -77,7 +79,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(limit: AdaptiveLimit, spread: Spread, seed: u64) -> Self {
+    pub(crate) fn new(limit: AdaptiveLimit, seed: u64) -> Self {
         let now = Instant::now();
         let mut events = BinaryHeap::new();
         events.push(Reverse((now, Event::Arrives)));
@@ -85,7 +87,6 @@ impl Server {
             limit,
             rng: Rng::with_seed(seed),
             now,
-            spread,
             events,
             running: Vec::new(),
             free: Vec::new(),
@@ -94,12 +95,12 @@ impl Server {
         }
     }
 
-    pub const fn limit(&self) -> &AdaptiveLimit {
+    pub(crate) const fn limit(&self) -> &AdaptiveLimit {
         &self.limit
     }
 
     /// Lets a phase pass; tells `watch` the time since it began and the limit after each event.
-    pub fn run(&mut self, phase: &Phase, mut watch: impl FnMut(Duration, u32)) -> Report {
+    pub(crate) fn run(&mut self, phase: &Phase, mut watch: impl FnMut(Duration, u32)) -> Report {
         let start = self.now;
         let end = start + phase.lasts;
         let mut report = Report { lowest: u32::MAX, ..Report::default() };
@@ -135,22 +136,18 @@ impl Server {
             }
         }
         report.mean_limit = weighted / settled;
-        report.mean_latency =
-            Duration::from_secs_f64(latencies / f64::from(report.served.max(1)));
+        report.mean_latency = Duration::from_secs_f64(latencies / f64::from(report.served.max(1)));
         report
     }
 
     fn arrive(&mut self, phase: &Phase, is_settled: bool, report: &mut Report) {
-        match self.limit.try_acquire_at(Asking::default(), self.now) {
-            Ok(permit) => {
-                self.queue.push_back(Running { permit, since: self.now });
-                self.start_waiting(phase);
-            }
-            Err(_) => {
-                report.refused += 1;
-                let has_idle = self.busy < phase.capacity;
-                report.refused_below += u32::from(is_settled && has_idle);
-            }
+        if let Ok(permit) = self.limit.try_acquire_at(Asking::default(), self.now) {
+            self.queue.push_back(Running { permit, since: self.now });
+            self.start_waiting(phase);
+        } else {
+            report.refused += 1;
+            let has_idle = self.busy < phase.capacity;
+            report.refused_below += u32::from(is_settled && has_idle);
         }
         let gap = -(1.0 - self.rng.f64()).ln() / phase.per_second;
         self.schedule(gap, Event::Arrives);
@@ -160,10 +157,8 @@ impl Server {
         while self.busy < phase.capacity
             && let Some(running) = self.queue.pop_front()
         {
-            let takes = match self.spread {
-                Spread::Even => 0.5 + self.rng.f64(),
-                Spread::Exponential => -(1.0 - self.rng.f64()).ln(),
-            };
+            // Evenly from half of the average to one and a half.
+            let takes = 0.5 + self.rng.f64();
             let index = self.free.pop().unwrap_or(self.running.len());
             if index == self.running.len() {
                 self.running.push(None);
@@ -180,13 +175,13 @@ impl Server {
 }
 
 /// So many workers, and calls for so many times what 20 of them can do.
-pub fn phase(seconds: u64, capacity: usize, load: f64) -> Phase {
+pub(crate) fn phase(seconds: u64, capacity: usize, load: f64) -> Phase {
     let lasts = Duration::from_secs(seconds);
     Phase { lasts, capacity, per_second: load * 20.0 / SERVICE.as_secs_f64(), slowness: 1.0 }
 }
 
 /// What a fixed limit gets that is always the capacity.
-pub fn oracle(phases: &[Phase], spread: Spread, seed: u64) -> Vec<Report> {
+pub(crate) fn oracle(phases: &[Phase], seed: u64) -> Vec<Report> {
     let fixed = |capacity: usize| {
         let places = u32::try_from(capacity).expect("few workers");
         AdaptiveLimitPolicy::builder()
@@ -197,7 +192,7 @@ pub fn oracle(phases: &[Phase], spread: Spread, seed: u64) -> Vec<Report> {
             .expect("valid")
     };
     let limit = AdaptiveLimit::new(fixed(phases[0].capacity));
-    let mut server = Server::new(limit, spread, seed);
+    let mut server = Server::new(limit, seed);
     let mut run = |phase: &Phase| {
         server.limit().policy().replace(fixed(phase.capacity));
         server.limit().refresh();

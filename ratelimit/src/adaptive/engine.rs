@@ -91,11 +91,8 @@ impl Engine {
             && !sample.is_dropping()
         {
             self.guard.note(counts.mean_in_flight(), latency, reached);
-            let at_limit = if reached {
-                self.guard.smooth_at(self.limit)
-            } else {
-                self.guard.smooth()
-            };
+            let at_limit =
+                if reached { self.guard.smooth_at(self.limit) } else { self.guard.smooth() };
             sample.latency = Some(Duration::from_secs_f64(at_limit));
             sample.normal_latency = self.guard.normal().map(Duration::from_secs_f64);
         }
@@ -128,12 +125,16 @@ impl Engine {
         }
     }
 
-    /// At least a step down, and half off where half of the calls were dropped: a callee that
-    /// hangs is not met with one call fewer in a window.
+    /// At least a step down; half off where half of the calls were dropped, and three quarters
+    /// where all were: a callee that hangs is not met with one call fewer in a window.
     fn after_drops(&mut self, sample: &LimitSample) -> f64 {
         self.steady = 0;
         let said = self.limiter.next_limit(sample).min(sample.limit);
-        if sample.drop_share() >= 0.5 { said.min(sample.limit / 2.0) } else { said }
+        match sample.drop_share() {
+            1.0.. => said.min(sample.limit / 4.0),
+            0.5.. => said.min(sample.limit / 2.0),
+            _ => said,
+        }
     }
 
     fn follow(&mut self, sample: &LimitSample, reached: bool) -> LimitChange {

@@ -58,3 +58,17 @@ pub enum LimitChange {
     /// The policy was replaced.
     Policy,
 }
+
+impl LimitChange {
+    /// A stable word for metrics and logs.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Queue => "queue",
+            Self::Drops => "drops",
+            Self::Probe => "probe",
+            Self::Policy => "policy",
+        }
+    }
+}

@@ -86,14 +86,6 @@ impl Guard {
         (self.smooth + more.max(0.0)).exp()
     }
 
-    /// By which share a window's latency is off, typically; 0 while that is not known.
-    pub(super) fn noise(&self) -> f64 {
-        match self.history.best() {
-            Some(best) if self.history.len() >= DRIFT_FEWEST => self.history.sigma(&best),
-            _ => 0.0,
-        }
-    }
-
     /// Whether the last windows tell anything. If not, something has to vary.
     pub(super) const fn is_sure(&self) -> bool {
         self.is_sure

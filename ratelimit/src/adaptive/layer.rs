@@ -1,11 +1,16 @@
-use outrigger_core::{ErrorsAreFailures, Live, NoContext, Observe, OnResponse};
+use std::hash::Hash;
+
+use outrigger_core::{ErrorsAreFailures, Live, Method, NoContext, Observe, OnResponse};
 use tower_layer::Layer;
 
 use super::{
-    choose::AdaptiveChoice, event::AdaptiveLimitEvent, limit::AdaptiveLimit,
+    choose::{AdaptiveChoice, KeyedAdaptive},
+    event::AdaptiveLimitEvent,
+    limit::AdaptiveLimit,
+    panel::AdaptiveLimitPanel,
     policy::AdaptiveLimitPolicy,
 };
-use crate::{ConcurrencyLimitService, FromContext};
+use crate::{ByKey, ByMethod, ConcurrencyLimitService, FromContext};
 
 /// Puts an adaptive limit before a service.
 ///
@@ -42,6 +47,36 @@ impl AdaptiveLimitLayer {
     #[must_use]
     pub fn new(policy: impl Into<Live<AdaptiveLimitPolicy>>) -> Self {
         Self::from_handle(AdaptiveLimit::new(policy))
+    }
+}
+
+impl<F> AdaptiveLimitLayer<KeyedAdaptive<ByKey<F>, String>> {
+    /// A limit for each key that `read_key` gives for a request; at most 10 000 keys.
+    #[must_use]
+    pub fn per_key<K: Hash + Eq>(
+        policy: impl Into<Live<AdaptiveLimitPolicy>>,
+        read_key: F,
+    ) -> AdaptiveLimitLayer<KeyedAdaptive<ByKey<F>, K>> {
+        AdaptiveLimitPanel::new(policy).into_layer(read_key)
+    }
+}
+
+impl<N> AdaptiveLimitLayer<KeyedAdaptive<ByMethod<N>, Method>> {
+    /// A limit for each method that `namer` names; at most 10 000. Requests of a known method
+    /// allocate nothing.
+    #[must_use]
+    pub fn per_method(policy: impl Into<Live<AdaptiveLimitPolicy>>, namer: N) -> Self {
+        let panel = AdaptiveLimitPanel::new(policy);
+        AdaptiveLimitLayer::from_handle(KeyedAdaptive { panel, read_key: ByMethod(namer) })
+    }
+}
+
+impl<K, O> AdaptiveLimitPanel<K, O> {
+    /// A layer that chooses a limit of this panel by the key that `read_key` gives for a request.
+    #[must_use]
+    pub fn into_layer<F>(self, read_key: F) -> AdaptiveLimitLayer<KeyedAdaptive<ByKey<F>, K, O>> {
+        let read_key = ByKey(read_key);
+        AdaptiveLimitLayer::from_handle(KeyedAdaptive { panel: self, read_key })
     }
 }
 
@@ -158,6 +193,14 @@ impl<O, C, T, X, R> AdaptiveLimitLayer<AdaptiveLimit<O>, C, T, X, R> {
         Self: Clone,
     {
         self.clone().swap(|limit| limit.separate())
+    }
+}
+
+impl<N, K, O, C, T, X, R> AdaptiveLimitLayer<KeyedAdaptive<N, K, O>, C, T, X, R> {
+    /// The panel that this layer's services share.
+    #[must_use]
+    pub const fn handle(&self) -> &AdaptiveLimitPanel<K, O> {
+        &self.limits.panel
     }
 }
 

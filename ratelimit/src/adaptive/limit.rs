@@ -10,6 +10,7 @@ use super::{
     permit::AdaptivePermit,
     policy::AdaptiveLimitPolicy,
     state::{State, Windows},
+    weak::WeakAdaptiveLimit,
 };
 use crate::{
     Asking, ConcurrencyLimit, ConcurrencyLimitEvent, CutShort, Entry,
@@ -23,15 +24,18 @@ use crate::{
 /// After each window the algorithm of the policy ([`LimitAlgorithm`](crate::LimitAlgorithm)) says
 /// the next limit, by how much longer calls took than normal and how many were dropped.
 ///
-/// **Normal** is the latency while no call has to queue. It goes down with what is measured. It
-/// goes up only where the calls in flight and the throughput of the last 50 windows are
-/// correlated, and the calls in flight and the latency are not (failsafe-go's and Cinnamon's
-/// guard): a latency that comes with more calls at once is a queue, and one that does not is the
-/// callee's. Where the opposite correlation shows that there was a queue all along, the normal
-/// latency is guessed anew, 15 % lower, until there is none. Time-outs and drops have no part in it.
+/// **Normal** is the latency while no call has to queue. Below its capacity a callee does more
+/// calls at once in the same time each; above it they only take longer. failsafe-go and Uber's
+/// Cinnamon tell the two apart by correlating, over the last 50 windows, the calls in flight with
+/// throughput and with latency. Here the knee that fits these windows best is sought, and the
+/// normal latency is kept for as long as it explains them. Above the capacity they bear any, so a
+/// queue that stays is never learnt, however long it does. Where even the fewest calls had a queue,
+/// the normal latency is guessed 13 % lower until there is none. A latency that does not fit what
+/// was learnt is that of another callee, and learning begins anew. Time-outs and drops have no part
+/// in it.
 ///
-/// **To measure**, calls are let in and never kept out: after 25 windows at the limit in which
-/// nothing varied, it is raised by 7 % for three windows.
+/// **To measure**, calls are let in and never kept out: after 15 windows at the limit that were too
+/// much alike to tell a queue from none, it is raised by 7 % for three windows.
 ///
 /// ```
 /// use outrigger_core::Outcome;
@@ -78,7 +82,7 @@ type Tell<O> = fn(&O, &str, &AdaptiveLimitEvent);
 
 type MakeLimiter = Arc<dyn Fn() -> Box<dyn Limiter> + Send + Sync>;
 
-/// Tells the observer of an adaptive limit what its places do.
+/// Tells the observer of an adaptive limit what its places do. Named only in types.
 pub struct Relay<O>(Arc<O>);
 
 impl<O: Observe<AdaptiveLimitEvent>> Observe<ConcurrencyLimitEvent> for Relay<O> {
@@ -369,6 +373,16 @@ impl<O> AdaptiveLimit<O> {
     /// Acts by a replaced policy at once, rather than with the next call.
     pub fn refresh(&self) {
         self.shared().follow_policy();
+    }
+
+    /// A handle that does not keep the limit alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakAdaptiveLimit<O> {
+        WeakAdaptiveLimit::new(&self.stripes)
+    }
+
+    pub(super) const fn from_shared(stripes: Arc<[Arc<Stripe<O>>]>) -> Self {
+        Self { stripes }
     }
 }
 

@@ -16,7 +16,8 @@ pub use self::{aimd::Aimd, gradient2::Gradient2, vegas::Vegas};
 ///
 /// What holds for every algorithm is kept by the limit around it: the bounds of the policy, no
 /// growth that nobody needs, no cut while nobody came up to the limit, at least half off when half
-/// of the calls were dropped, and the look-out for a normal latency that is none.
+/// of the calls were dropped and three quarters when all were, and the look-out for a normal latency
+/// that is none.
 pub trait Limiter: fmt::Debug + Send {
     /// The limit for the next window. A fraction is kept, and rounded up where calls are counted.
     fn next_limit(&mut self, sample: &LimitSample) -> f64;

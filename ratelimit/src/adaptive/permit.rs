@@ -22,7 +22,6 @@ pub struct AdaptivePermit<O = (), C = ()> {
     in_flight: u32,
     /// Of a call whose answer began well.
     latency: Option<Duration>,
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have trailers"))]
     head: Outcome,
     #[cfg(feature = "http")]
     judge_trailers: Option<JudgeTrailers<C>>,
@@ -128,7 +127,12 @@ impl<O, C> Drop for AdaptivePermit<O, C> {
         let Some(stripe) = self.stripe.take() else { return };
         match self.latency {
             Some(latency) => {
-                stripe.shared.ended(stripe.index, self.head, (latency, self.in_flight), Instant::now());
+                stripe.shared.ended(
+                    stripe.index,
+                    self.head,
+                    (latency, self.in_flight),
+                    Instant::now(),
+                );
             }
             None => stripe.shared.was_cut_short(stripe.index),
         }

@@ -271,8 +271,8 @@ impl AdaptiveLimitPolicyBuilder {
         self
     }
 
-    /// How many calls must end in a window, at least 1; it lasts until they have. Default: 50
-    /// (failsafe-go).
+    /// How many calls must end in a window, at least 1; it lasts until they have, or until as many
+    /// were dropped as may run. Default: 50 (failsafe-go).
     #[must_use]
     pub const fn min_samples(mut self, min_samples: u32) -> Self {
         self.settings.min_samples = min_samples;

@@ -2,9 +2,10 @@ use std::{cmp::Reverse, fmt, hash::Hash};
 
 use outrigger_core::{Criticality, Enforcement, Live};
 use outrigger_ratelimit::{
-    ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit,
-    RateLimitPolicy, WeakClientThrottle, WeakConcurrencyLimit, WeakConcurrencyLimitPanel,
-    WeakConnectionLimit, WeakRateLimit, WeakRateLimitPanel,
+    AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit,
+    ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy, WeakAdaptiveLimit, WeakAdaptiveLimitPanel,
+    WeakClientThrottle, WeakConcurrencyLimit, WeakConcurrencyLimitPanel, WeakConnectionLimit,
+    WeakRateLimit, WeakRateLimitPanel,
 };
 
 use super::{CannotChange, Change, Diagnose, Part, as_data, enforcement_word, keep_first};
@@ -28,6 +29,7 @@ macro_rules! limit_alone {
     };
 }
 
+limit_alone!(WeakAdaptiveLimit, adaptive);
 limit_alone!(WeakConcurrencyLimit, concurrency);
 limit_alone!(WeakRateLimit, rate);
 limit_alone!(WeakClientThrottle, throttle);
@@ -76,8 +78,20 @@ macro_rules! limits_of_panel {
     };
 }
 
+limits_of_panel!(WeakAdaptiveLimitPanel, adaptive);
 limits_of_panel!(WeakConcurrencyLimitPanel, concurrency);
 limits_of_panel!(WeakRateLimitPanel, rate);
+
+fn adaptive<O>(limit: &AdaptiveLimit<O>) -> LimitRow {
+    let status = limit.status();
+    LimitRow {
+        kind: "adaptive",
+        limit: Some(status.limit.into()),
+        used: status.in_flight.into(),
+        waiting: status.waiting.into(),
+        ..blank(limit.policy(), limit.name())
+    }
+}
 
 fn concurrency<O>(limit: &ConcurrencyLimit<O>) -> LimitRow {
     LimitRow {
@@ -156,6 +170,7 @@ macro_rules! limit_policy {
     };
 }
 
+limit_policy!(AdaptiveLimitPolicy);
 limit_policy!(ClientThrottlePolicy);
 limit_policy!(ConcurrencyLimitPolicy);
 limit_policy!(RateLimitPolicy);

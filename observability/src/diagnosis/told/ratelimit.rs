@@ -1,8 +1,18 @@
 use outrigger_core::Observe;
-use outrigger_ratelimit::{ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent};
+use outrigger_ratelimit::{
+    AdaptiveLimitEvent, ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent,
+};
 
 use super::{Level, Note, Told, short, spaced, would};
 use crate::Diagnosis;
+
+impl Observe<AdaptiveLimitEvent> for Diagnosis {
+    fn observe(&self, key: &str, event: &AdaptiveLimitEvent) {
+        if !matches!(event, AdaptiveLimitEvent::Waited { .. }) {
+            self.note(key, Note::of(Told::Adaptive(*event)));
+        }
+    }
+}
 
 impl Observe<ConcurrencyLimitEvent> for Diagnosis {
     fn observe(&self, key: &str, event: &ConcurrencyLimitEvent) {
@@ -36,6 +46,19 @@ fn other(kind: &'static str, told: Told) -> Note {
     Note::rare("ratelimit", kind, Level::Info, told).frequent("")
 }
 
+pub(super) fn note_adaptive(event: &AdaptiveLimitEvent, told: Told) -> Note {
+    match event {
+        AdaptiveLimitEvent::Changed { reason, .. } => {
+            Note::rare("ratelimit", "limit_changed", Level::Info, told).frequent(reason.reason())
+        }
+        AdaptiveLimitEvent::Refused { reason, shadow, .. } => {
+            refused(reason.reason(), *shadow, told)
+        }
+        AdaptiveLimitEvent::WouldWait { .. } => other("would_wait", told),
+        _ => other("other", told),
+    }
+}
+
 pub(super) fn note_concurrency(event: &ConcurrencyLimitEvent, told: Told) -> Note {
     match event {
         ConcurrencyLimitEvent::Refused { reason, shadow, .. } => {
@@ -66,11 +89,28 @@ pub(super) fn note_throttle(event: &ClientThrottleEvent, told: Told) -> Note {
 const WOULD_REFUSE: &str = "would refuse a call";
 const REFUSED: &str = "refused a call";
 
+pub(super) fn text_of_adaptive(event: &AdaptiveLimitEvent) -> String {
+    match event {
+        AdaptiveLimitEvent::Changed { from, to, reason } => {
+            format!("the limit went from {from} to {to}: {}", reason.reason())
+        }
+        AdaptiveLimitEvent::Refused { reason, in_flight, limit, shadow, .. } => {
+            text_of_place(*shadow, reason.reason(), *in_flight, *limit)
+        }
+        AdaptiveLimitEvent::WouldWait { .. } => "would let a call wait".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn text_of_place(shadow: bool, reason: &str, in_flight: u32, limit: u32) -> String {
+    let refused = would(shadow, WOULD_REFUSE, REFUSED);
+    format!("{refused}: {}, {in_flight} of {limit} in flight", spaced(reason))
+}
+
 pub(super) fn text_of_concurrency(event: &ConcurrencyLimitEvent) -> String {
     match event {
         ConcurrencyLimitEvent::Refused { reason, in_flight, limit, shadow, .. } => {
-            let refused = would(*shadow, WOULD_REFUSE, REFUSED);
-            format!("{refused}: {}, {in_flight} of {limit} in flight", spaced(reason.reason()))
+            text_of_place(*shadow, reason.reason(), *in_flight, *limit)
         }
         ConcurrencyLimitEvent::WouldWait { .. } => "would let a call wait".to_owned(),
         other => format!("{other:?}"),

@@ -73,7 +73,8 @@ impl History {
 
     /// The callee of this capacity that explains the windows best.
     fn with_capacity(&self, capacity: f64) -> Knee {
-        let sum: f64 = self.iter().map(|(calls, latency)| latency - (calls - capacity).max(0.0)).sum();
+        let sum: f64 =
+            self.iter().map(|(calls, latency)| latency - (calls - capacity).max(0.0)).sum();
         self.judged(sum / self.count(), capacity)
     }
 

@@ -39,6 +39,7 @@ impl Limiter for Aimd {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "they come out exactly")]
 mod tests {
     use std::time::Duration;
 

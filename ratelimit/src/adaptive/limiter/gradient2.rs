@@ -3,13 +3,13 @@ use super::{LimitSample, Limiter, step};
 /// Follows the ratio of the normal latency to the present one.
 ///
 /// Source: Netflix' concurrency-limits. With `step = max(1, log10(limit))`:
-/// `gradient = clamp(1.05 * normal / latency, 0.5, 1)`, and the limit goes to
+/// `gradient = clamp(normal / latency, 0.5, 1)`, and the limit goes to
 /// `limit * gradient + step`; up at once, down by a fifth of the way.
 ///
 /// Netflix takes the average of the last 600 samples for normal, and so learns the queue that it
 /// built itself: the limit grows without end under saturation. Here the normal latency is guarded:
 /// see [`AdaptiveLimit`](crate::AdaptiveLimit). With that, Netflix' tolerance of 1.5 and queue of 4
-/// would settle at 34 calls where the callee has room for 20; these at 22. Netflix smooths growth
+/// would settle at 34 calls where the callee has room for 20; this without tolerance at 21 to 23. Netflix smooths growth
 /// too, by which a small queue allowance takes a minute to follow a callee that became faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gradient2 {
@@ -19,7 +19,7 @@ pub struct Gradient2 {
 
 impl Default for Gradient2 {
     fn default() -> Self {
-        Self { tolerance: 1.05, smoothing: 0.2 }
+        Self { tolerance: 1.0, smoothing: 0.2 }
     }
 }
 

@@ -1,0 +1,177 @@
+//! The adaptive limit before a simulated server: what it finds, and what it never does.
+
+#[path = "../examples/simulation/mod.rs"]
+mod simulation;
+
+use std::time::Duration;
+
+use outrigger_core::Outcome;
+use outrigger_ratelimit::{
+    AdaptiveLimit, AdaptiveLimitPolicy, AdaptiveLimitPolicyBuilder, AdaptivePermit, LimitAlgorithm,
+};
+use simulation::{Phase, Report, SERVICE, Server, oracle, phase};
+use tokio::time::{Instant, advance};
+
+const ALGORITHMS: [LimitAlgorithm; 3] =
+    [LimitAlgorithm::Vegas, LimitAlgorithm::Gradient2, LimitAlgorithm::Aimd];
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+fn of(algorithm: LimitAlgorithm) -> AdaptiveLimitPolicyBuilder {
+    AdaptiveLimitPolicy::builder().algorithm(algorithm)
+}
+
+fn limit(policy: AdaptiveLimitPolicyBuilder) -> AdaptiveLimit {
+    AdaptiveLimit::new(policy.build().expect("a valid policy"))
+}
+
+/// A phase with what a limit came to in it, and what the right one would have.
+type Seen = (Phase, Report, Report);
+
+/// Capacity 20, halved, doubled twice, halved: under four loads, with five seeds.
+fn changes(algorithm: LimitAlgorithm) -> Vec<Seen> {
+    let mut all = Vec::new();
+    for seed in 1..=5 {
+        for load in [0.5, 1.0, 1.5, 3.0] {
+            let phases: Vec<Phase> = [20, 10, 20, 40, 20].map(|it| phase(60, it, load)).into();
+            let mut server = Server::new(limit(of(algorithm)), seed);
+            let seen = phases.iter().zip(oracle(&phases, seed));
+            all.extend(seen.map(|(phase, oracle)| (*phase, server.run(phase, |_, _| {}), oracle)));
+        }
+    }
+    all
+}
+
+/// The limit as a multiple of the capacity, on average from ten seconds after a change.
+fn ratio((phase, report, _): &Seen) -> f64 {
+    report.mean_limit / phase.capacity_f64()
+}
+
+/// Whether more calls come than the server can do, so that the limit is reached.
+fn is_overloaded((phase, ..): &Seen) -> bool {
+    phase.load() > 1.1
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_ten_seconds_of_a_change_each_algorithm_is_near_the_capacity() {
+    for algorithm in ALGORITHMS {
+        let seen = changes(algorithm);
+        for (phase, report, oracle) in &seen {
+            let goodput = f64::from(report.served) / f64::from(oracle.served);
+            assert!(goodput >= 0.9, "{algorithm:?} in {phase:?} served {goodput:.2}");
+        }
+        let overloaded: Vec<f64> =
+            seen.iter().filter(|seen| is_overloaded(seen)).map(ratio).collect();
+        assert!(overloaded.len() >= 45, "the limit is reached in most phases");
+        for ratio in &overloaded {
+            assert!((0.7..=1.3).contains(ratio), "{algorithm:?}: {ratio:.2} of the capacity");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_settles_within_a_seventh_of_the_capacity() {
+    let seen = changes(LimitAlgorithm::default());
+    let ratios: Vec<f64> = seen.iter().filter(|seen| is_overloaded(seen)).map(ratio).collect();
+    #[expect(clippy::cast_precision_loss, reason = "few phases")]
+    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    assert!((1.0..=1.15).contains(&mean), "{mean:.3} of the capacity");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_is_refused_for_long_while_a_worker_is_idle() {
+    for algorithm in ALGORITHMS {
+        let seen = changes(algorithm);
+        let (mut below, mut offered) = (0, 0);
+        for (_, report, _) in &seen {
+            below += report.refused_below;
+            offered += report.served + report.refused;
+        }
+        assert!(below * 200 < offered, "{algorithm:?}: {below} of {offered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hours_of_saturation_do_not_move_it() {
+    for algorithm in ALGORITHMS {
+        let mut server = Server::new(limit(of(algorithm)), 3);
+        let phase = phase(10 * MINUTE, 20, 1.5);
+        let reports: Vec<Report> = (0..12).map(|_| server.run(&phase, |_, _| {})).collect();
+        let right = oracle(&[phase], 3)[0].served;
+        let fixed = reports.iter().map(|report| report.mean_limit).sum::<f64>() / 12.0;
+        assert!((20.0..=26.0).contains(&fixed), "{algorithm:?} settled at {fixed}");
+        for report in reports {
+            let off = report.mean_limit / fixed - 1.0;
+            assert!(off.abs() <= 0.1, "{algorithm:?} went from {fixed} by {off}");
+            assert!(f64::from(report.served) >= 0.98 * f64::from(right), "{algorithm:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_idle_hours_do_not_move_it_either() {
+    for algorithm in ALGORITHMS {
+        let mut server = Server::new(limit(of(algorithm)), 4);
+        server.run(&phase(MINUTE, 20, 1.5), |_, _| {});
+        let before = server.limit().status().limit;
+        let idle = server.run(&phase(2 * HOUR, 20, 0.1), |_, _| {});
+        assert_eq!(idle.refused, 0, "{algorithm:?}");
+        assert!(server.limit().status().limit >= before, "{algorithm:?}");
+        let again = server.run(&phase(MINUTE, 20, 1.5), |_, _| {});
+        assert!((20.0..=26.0).contains(&again.mean_limit), "{algorithm:?}: {}", again.mean_limit);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_at_four_fifths_of_the_capacity_refuses_nobody_to_measure() {
+    for algorithm in ALGORITHMS {
+        let mut server = Server::new(limit(of(algorithm)), 5);
+        let report = server.run(&phase(HOUR, 20, 0.8), |_, _| {});
+        assert_eq!(report.refused_below, 0, "{algorithm:?}");
+    }
+}
+
+/// As many calls as may run, again and again: all end like this after so long.
+async fn saturate(
+    limit: &AdaptiveLimit,
+    takes: Duration,
+    outcome: Outcome,
+    stop: Duration,
+    mut watch: impl FnMut(u32),
+) {
+    let start = Instant::now();
+    while start.elapsed() < stop {
+        let permits: Vec<AdaptivePermit> =
+            std::iter::from_fn(|| limit.try_acquire().ok()).collect();
+        advance(takes).await;
+        for permit in permits {
+            permit.finish(outcome);
+        }
+        watch(limit.status().limit);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_hangs_brings_it_to_its_minimum_in_five_seconds_and_is_never_normal() {
+    for algorithm in ALGORITHMS {
+        let limit = limit(of(algorithm));
+        saturate(&limit, SERVICE, Outcome::Success, Duration::from_secs(10), |_| ()).await;
+        assert!(limit.status().limit >= 20);
+        let normal = limit.status().normal_latency;
+        // The first window to end has answers of the time before.
+        let (mut last, mut has_grown) = (u32::MAX, false);
+        let watch = |now: u32| {
+            has_grown |= now > last;
+            last = now;
+        };
+        let (second, late) = (Duration::from_secs(1), Outcome::Timeout);
+        saturate(&limit, second, late, 5 * second, watch).await;
+        assert_eq!(last, 1, "{algorithm:?}");
+        saturate(&limit, second, late, Duration::from_secs(HOUR), |now| {
+            assert_eq!(now, 1, "{algorithm:?} took a time-out for an answer");
+        })
+        .await;
+        assert!(!has_grown, "{algorithm:?}");
+        assert_eq!(limit.status().normal_latency, normal, "{algorithm:?}");
+    }
+}
