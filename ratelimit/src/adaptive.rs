@@ -9,6 +9,7 @@ mod limiter;
 mod state;
 mod window;
 
+mod builder;
 mod limit;
 mod permit;
 
@@ -17,10 +18,11 @@ mod layer;
 mod panel;
 mod weak;
 
+pub use builder::AdaptiveLimitBuilder;
 pub use choose::{AdaptiveChoice, AdaptiveWait, KeyedAdaptive};
 pub use event::{AdaptiveLimitEvent, LimitChange};
 pub use layer::AdaptiveLimitLayer;
-pub use limit::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitStatus, Relay};
+pub use limit::{AdaptiveLimit, AdaptiveLimitStatus, Relay};
 pub use limiter::{Aimd, Gradient2, LimitSample, Limiter, Vegas};
 pub use panel::AdaptiveLimitPanel;
 pub use permit::AdaptivePermit;

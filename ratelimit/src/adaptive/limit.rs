@@ -4,6 +4,7 @@ use outrigger_core::{Enforcement, Idle, Live, Observe, Outcome, Rejection};
 use tokio::time::Instant;
 
 use super::{
+    builder::AdaptiveLimitBuilder,
     choose::AdaptiveWait,
     event::{AdaptiveLimitEvent, LimitChange},
     limiter::Limiter,
@@ -55,7 +56,7 @@ use crate::{
 pub struct AdaptiveLimit<O = ()> {
     /// One for each stripe of threads: a call clones its thread's, so that the count of owners is
     /// not written by two threads.
-    stripes: Arc<[Arc<Stripe<O>>]>,
+    pub(super) stripes: Arc<[Arc<Stripe<O>>]>,
 }
 
 /// Alone on its cache lines, count of owners and all.
@@ -66,24 +67,24 @@ pub(super) struct Stripe<O> {
 }
 
 pub(super) struct Shared<O> {
-    places: ConcurrencyLimit<Relay<O>>,
-    windows: Windows,
-    policy: Live<AdaptiveLimitPolicy>,
+    pub(super) places: ConcurrencyLimit<Relay<O>>,
+    pub(super) windows: Windows,
+    pub(super) policy: Live<AdaptiveLimitPolicy>,
     /// The version of the policy that is acted by, from 1; 0 makes it look again.
-    applied: AtomicU64,
-    state: Mutex<State>,
-    make_limiter: Option<MakeLimiter>,
-    observer: Arc<O>,
-    tell: Tell<O>,
+    pub(super) applied: AtomicU64,
+    pub(super) state: Mutex<State>,
+    pub(super) make_limiter: Option<MakeLimiter>,
+    pub(super) observer: Arc<O>,
+    pub(super) tell: Tell<O>,
 }
 
 /// How the observer is told where nothing is known of its type.
-type Tell<O> = fn(&O, &str, &AdaptiveLimitEvent);
+pub(super) type Tell<O> = fn(&O, &str, &AdaptiveLimitEvent);
 
-type MakeLimiter = Arc<dyn Fn() -> Box<dyn Limiter> + Send + Sync>;
+pub(super) type MakeLimiter = Arc<dyn Fn() -> Box<dyn Limiter> + Send + Sync>;
 
 /// Tells the observer of an adaptive limit what its places do. Named only in types.
-pub struct Relay<O>(Arc<O>);
+pub struct Relay<O>(pub(super) Arc<O>);
 
 impl<O: Observe<AdaptiveLimitEvent>> Observe<ConcurrencyLimitEvent> for Relay<O> {
     fn observe(&self, key: &str, event: &ConcurrencyLimitEvent) {
@@ -103,17 +104,6 @@ impl<O> fmt::Debug for Relay<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay").finish_non_exhaustive()
     }
-}
-
-/// Makes an [`AdaptiveLimit`].
-#[derive(Clone)]
-pub struct AdaptiveLimitBuilder<O = ()> {
-    policy: Live<AdaptiveLimitPolicy>,
-    name: Option<Arc<str>>,
-    observer: Arc<O>,
-    tell: Tell<O>,
-    make_limiter: Option<MakeLimiter>,
-    stripes: usize,
 }
 
 /// What an adaptive limit is at.
@@ -148,84 +138,6 @@ impl AdaptiveLimit {
             make_limiter: None,
             stripes: stripe_count(),
         }
-    }
-}
-
-impl<O> AdaptiveLimitBuilder<O> {
-    /// Names the limit in refusals and events. Default: no name.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Tells `observer` what the limit does. Default: nobody.
-    #[must_use]
-    pub fn observe<P>(self, observer: P) -> AdaptiveLimitBuilder<P>
-    where
-        P: Observe<AdaptiveLimitEvent>,
-    {
-        self.observe_shared(Arc::new(observer))
-    }
-
-    pub(super) fn observe_shared<P>(self, observer: Arc<P>) -> AdaptiveLimitBuilder<P>
-    where
-        P: Observe<AdaptiveLimitEvent>,
-    {
-        let Self { policy, name, make_limiter, stripes, .. } = self;
-        AdaptiveLimitBuilder { policy, name, observer, tell: P::observe, make_limiter, stripes }
-    }
-
-    /// Lets the algorithm that `make` makes find the limit, in place of the policy's. It is asked
-    /// once a window, under a lock that no call waits for, and must not panic.
-    #[must_use]
-    pub fn limiter<M>(mut self, make: impl Fn() -> M + Send + Sync + 'static) -> Self
-    where
-        M: Limiter + 'static,
-    {
-        self.make_limiter = Some(Arc::new(move || Box::new(make())));
-        self
-    }
-
-    /// For one of many limits: smaller, and threads that share it share its counts.
-    pub(super) const fn single_stripe(mut self) -> Self {
-        self.stripes = 1;
-        self
-    }
-
-    /// Makes the limit, with nobody inside.
-    #[must_use]
-    pub fn build(self) -> AdaptiveLimit<O> {
-        let Self { policy, name, observer, tell, make_limiter, stripes } = self;
-        let present = *policy.get();
-        let own = make_limiter.as_ref().map(|make| make());
-        let state = State::new(present, own);
-        let mut places = ConcurrencyLimit::builder(present.places(present.initial_limit()))
-            .observe_shared(Arc::new(Relay(Arc::clone(&observer))));
-        if let Some(name) = name {
-            places = places.name(name);
-        }
-        if stripes == 1 {
-            places = places.single_stripe();
-        }
-        let shared = Arc::new(Shared {
-            places: places.build(),
-            windows: Windows::new(&present, stripes, Instant::now()),
-            policy,
-            applied: AtomicU64::new(0),
-            state: Mutex::new(state),
-            make_limiter,
-            observer,
-            tell,
-        });
-        let stripe = |index| Arc::new(Stripe { shared: Arc::clone(&shared), index });
-        AdaptiveLimit { stripes: (0..stripes).map(stripe).collect() }
-    }
-}
-
-impl<O> fmt::Debug for AdaptiveLimitBuilder<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdaptiveLimitBuilder").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
