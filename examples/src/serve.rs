@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Write},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -58,32 +58,70 @@ pub fn asked_for(mut arguments: impl Iterator<Item = String>) -> Result<Option<u
 ///
 /// When the port is taken, or a server cannot be started.
 pub async fn serve(port: u16) -> Result<(), BoxError> {
-    let seen = Seen::new()?;
-    let kept = start(&seen).await?;
-    let mut page = DiagnosisService::new(seen.diagnosis.clone());
-    if let Ok(token) = std::env::var("OUTRIGGER_TOKEN") {
-        page = page.allow_changes(token)?;
-    }
-    let render = move || {
-        let seen = seen.clone();
-        async move {
-            seen.metrics.sample();
-            seen.scrape.run_upkeep();
-            seen.scrape.render()
-        }
-    };
-    let router = Router::new().route("/metrics", get(render)).fallback_service(page);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    let address = listener.local_addr()?;
+    let serving = Serving::start(port).await?;
+    let address = serving.address()?;
     println!("page     http://{address}/\nmetrics  http://{address}/metrics\nCtrl-C ends it.");
     io::stdout().flush()?;
     // Dropped, not shut down with grace: a page that listens would hold it up.
     tokio::select! {
-        served = axum::serve(listener, router) => served?,
+        served = serving.run() => served?,
         ended = tokio::signal::ctrl_c() => ended?,
     }
-    drop(kept);
     Ok(())
+}
+
+/// A load that goes on, with page and metrics that are served as long as [`run`](Self::run) is
+/// polled.
+#[derive(Debug)]
+pub struct Serving {
+    listener: TcpListener,
+    router: Router,
+    _kept: Kept,
+}
+
+impl Serving {
+    /// Starts servers, clients and load, and listens on 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken, or a server cannot be started.
+    pub async fn start(port: u16) -> Result<Self, BoxError> {
+        let seen = Seen::new()?;
+        let kept = start(&seen).await?;
+        let mut page = DiagnosisService::new(seen.diagnosis.clone());
+        if let Ok(token) = std::env::var("OUTRIGGER_TOKEN") {
+            page = page.allow_changes(token)?;
+        }
+        let render = move || {
+            let seen = seen.clone();
+            async move {
+                seen.metrics.sample();
+                seen.scrape.run_upkeep();
+                seen.scrape.render()
+            }
+        };
+        let router = Router::new().route("/metrics", get(render)).fallback_service(page);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Ok(Self { listener, router, _kept: kept })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When it can listen no longer.
+    pub async fn run(self) -> io::Result<()> {
+        axum::serve(self.listener, self.router).await
+    }
 }
 
 /// Who looks on.
@@ -156,7 +194,7 @@ impl Server {
 }
 
 /// What must live as long as it is to be seen.
-type Kept = Vec<Box<dyn std::any::Any + Send>>;
+type Kept = Vec<Box<dyn std::any::Any + Send + Sync>>;
 
 async fn start(seen: &Seen) -> Result<Kept, BoxError> {
     let mut kept = Kept::new();

@@ -41,6 +41,17 @@ pub struct Governance<O = ()> {
     shared: Arc<Shared<O>>,
 }
 
+/// A [`Governance`] that it does not keep alive.
+#[cfg(feature = "diagnosis")]
+pub(crate) struct WeakGovernance<O>(std::sync::Weak<Shared<O>>);
+
+#[cfg(feature = "diagnosis")]
+impl<O> WeakGovernance<O> {
+    pub(crate) fn upgrade(&self) -> Option<Governance<O>> {
+        self.0.upgrade().map(|shared| Governance { shared })
+    }
+}
+
 struct Shared<O> {
     current: Live<Current>,
     methods: Keyed<Method, Slot<O>>,
@@ -217,6 +228,19 @@ impl<O: ObserveGovernance> Governance<O> {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.current.version()
+    }
+
+    /// The limits of the whole server, as far as the set states them.
+    #[cfg(feature = "diagnosis")]
+    pub(crate) fn server_limits(&self) -> (Option<ConcurrencyLimit<O>>, Option<RateLimit<O>>) {
+        let server = self.shared.server.load();
+        let concurrency = server.has_concurrency.then(|| server.concurrency.clone());
+        (concurrency, server.has_rate.then(|| server.rate.clone()))
+    }
+
+    #[cfg(feature = "diagnosis")]
+    pub(crate) fn downgrade(&self) -> WeakGovernance<O> {
+        WeakGovernance(Arc::downgrade(&self.shared))
     }
 
     /// Every method that was called, with what governs it, in no order.

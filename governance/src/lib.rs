@@ -102,6 +102,7 @@
 //! | --- | --- |
 //! | `governance` | policy files, their reload, the composed stacks; and the four crates below |
 //! | `circuitbreak`, `loadbalance`, `observability`, `ratelimit`, `retry` | the crate of that name, as a module |
+//! | `diagnosis`, `metrics`, `opentelemetry`, `tracing` | `observability` with that feature; with `governance`, its metrics, logs and page know what governs |
 //! | `http` | HTTP requests and responses |
 //! | `tonic` | `http`, and stacks over `tonic` channels |
 //! | `cli` | the program `outrigger` |
@@ -124,6 +125,8 @@ mod follow;
 mod governance;
 #[cfg(feature = "governance")]
 mod method;
+#[cfg(all(feature = "governance", feature = "observability"))]
+mod observed;
 #[cfg(feature = "governance")]
 mod problem;
 #[cfg(feature = "governance")]

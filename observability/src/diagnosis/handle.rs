@@ -154,6 +154,11 @@ impl Diagnosis {
         Ok(())
     }
 
+    /// Notes as an event that a set of policies from `source` is in force, or was refused.
+    pub fn policy_reloaded(&self, source: &str, applied: bool) {
+        self.note(source, Note::of(Told::Reloaded(applied)));
+    }
+
     pub(super) fn note(&self, key: &str, note: Note) {
         self.shared.recent.note(key, note, now_ms());
     }

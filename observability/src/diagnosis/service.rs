@@ -31,7 +31,7 @@ const PAGE: &str = include_str!("page.html");
 /// connections to where it came from.
 const CONTENT_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
     script-src 'sha256-1BX69uddaW6qA08bC26hTSbc2bOTMYjS7QQFZtC2itg='; \
-    style-src 'sha256-uQ0CyDB5u2ic8YfW1uxOZA1riAH/icK7npgLKGIazBM='; \
+    style-src 'sha256-sJypLaxE8TRPUrBBV4MRGJ5VTamnFxfEHruY3MkGC00='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const DEFAULT_STREAMS: usize = 16;

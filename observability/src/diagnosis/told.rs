@@ -27,6 +27,8 @@ pub(super) struct Note {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     ByHand(Change),
+    /// Whether a set of policies is in force now, or was refused.
+    Reloaded(bool),
     #[cfg(feature = "circuitbreak")]
     Breaker(outrigger_circuitbreak::CircuitBreakerEvent),
     #[cfg(feature = "ratelimit")]
@@ -82,6 +84,8 @@ impl Note {
     pub(super) fn of(told: Told) -> Self {
         match told {
             Told::ByHand(change) => Self::rare("by_hand", change.word(), Level::Warning, told),
+            Told::Reloaded(true) => Self::rare("policies", "replaced", Level::Info, told),
+            Told::Reloaded(false) => Self::rare("policies", "refused", Level::Bad, told),
             #[cfg(feature = "circuitbreak")]
             Told::Breaker(event) => circuitbreak::note(&event, told),
             #[cfg(feature = "ratelimit")]
@@ -132,6 +136,10 @@ impl Told {
                 Change::SwitchOff => "switched off",
             }
             .to_owned(),
+            Self::Reloaded(true) => "a new set of policies is in force".to_owned(),
+            Self::Reloaded(false) => {
+                "a set of policies was refused, the one before stays in force".to_owned()
+            }
             #[cfg(feature = "circuitbreak")]
             Self::Breaker(event) => circuitbreak::text(&event),
             #[cfg(feature = "ratelimit")]

@@ -84,7 +84,9 @@ fn millis(wait: std::time::Duration) -> u64 {
 #[cfg(feature = "ratelimit")]
 mod ratelimit {
     use outrigger_core::Observe;
-    use outrigger_ratelimit::{ConcurrencyLimitEvent, RateLimitEvent};
+    use outrigger_ratelimit::{
+        AdaptiveLimitEvent, ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent,
+    };
 
     use super::{SpanEvents, millis};
 
@@ -103,6 +105,31 @@ mod ratelimit {
                     span_event!(key, "waited", shadow = true);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    impl Observe<AdaptiveLimitEvent> for SpanEvents {
+        fn observe(&self, key: &str, event: &AdaptiveLimitEvent) {
+            match *event {
+                AdaptiveLimitEvent::Refused { reason, shadow, .. } => {
+                    refused(key, reason.reason(), shadow);
+                }
+                AdaptiveLimitEvent::Waited { wait, .. } => {
+                    span_event!(key, "waited", wait_ms = millis(wait), shadow = false);
+                }
+                AdaptiveLimitEvent::WouldWait { .. } => {
+                    span_event!(key, "waited", shadow = true);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    impl Observe<ClientThrottleEvent> for SpanEvents {
+        fn observe(&self, key: &str, event: &ClientThrottleEvent) {
+            if let ClientThrottleEvent::Refused { shadow, .. } = *event {
+                refused(key, outrigger_ratelimit::THROTTLED, shadow);
             }
         }
     }

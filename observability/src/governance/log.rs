@@ -64,11 +64,29 @@ impl StateLog {
         self.lines.state.lock().unwrap_or_else(PoisonError::into_inner).left_out
     }
 
+    /// Logs that a set of policies from `source` is in force, or why it was refused.
+    pub fn policy_reloaded(&self, source: &str, refused: Option<&str>) {
+        let Some(left_out) = self.take() else { return };
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                tracing::event!(
+                    target: "outrigger::log",
+                    tracing::Level::$level,
+                    source = Some(source).filter(|source| !source.is_empty()),
+                    reason = refused,
+                    left_out,
+                    $message,
+                )
+            };
+        }
+        if refused.is_some() {
+            line!(WARN, "policies refused, those before stay in force");
+        } else {
+            line!(INFO, "policies replaced");
+        }
+    }
+
     /// Whether a line may be written; and how many could not since the last.
-    #[cfg_attr(
-        not(any(feature = "circuitbreak", feature = "loadbalance")),
-        expect(dead_code, reason = "no layer's states are known")
-    )]
     fn take(&self) -> Option<u64> {
         self.lines.take(Instant::now())
     }
@@ -98,6 +116,28 @@ impl Lines {
         Some(std::mem::take(&mut state.left_out_untold))
     }
 }
+
+#[cfg(any(feature = "ratelimit", feature = "retry"))]
+macro_rules! of_single_calls {
+    ($($event:ty),+ $(,)?) => {
+        $(
+            /// Says nothing: what single calls meet with is not logged.
+            impl outrigger_core::Observe<$event> for StateLog {
+                fn observe(&self, _key: &str, _event: &$event) {}
+            }
+        )+
+    };
+}
+
+#[cfg(feature = "ratelimit")]
+of_single_calls!(
+    outrigger_ratelimit::AdaptiveLimitEvent,
+    outrigger_ratelimit::ClientThrottleEvent,
+    outrigger_ratelimit::ConcurrencyLimitEvent,
+    outrigger_ratelimit::RateLimitEvent,
+);
+#[cfg(feature = "retry")]
+of_single_calls!(outrigger_retry::RetryEvent, outrigger_retry::TimeoutEvent);
 
 #[cfg(feature = "circuitbreak")]
 mod circuitbreak {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use outrigger_core::Observe;
 use outrigger_ratelimit::{
-    AdaptiveLimit, AdaptiveLimitEvent, ConcurrencyLimit, ConcurrencyLimitEvent, RateLimit,
-    RateLimitEvent,
+    AdaptiveLimit, AdaptiveLimitEvent, ClientThrottleEvent, ConcurrencyLimit,
+    ConcurrencyLimitEvent, RateLimit, RateLimitEvent,
 };
 
 use super::{GovernanceMetrics, Watched, words::enforcement};
@@ -57,6 +57,14 @@ impl Observe<RateLimitEvent> for GovernanceMetrics {
             RateLimitEvent::Waited { wait } => self.waited(key, RATE, wait, false),
             RateLimitEvent::WouldWait { wait } => self.waited(key, RATE, wait, true),
             _ => {}
+        }
+    }
+}
+
+impl Observe<ClientThrottleEvent> for GovernanceMetrics {
+    fn observe(&self, key: &str, event: &ClientThrottleEvent) {
+        if let ClientThrottleEvent::Refused { shadow, .. } = *event {
+            self.rejected(LAYER, key, outrigger_ratelimit::THROTTLED, shadow);
         }
     }
 }
