@@ -380,3 +380,67 @@ fn a_window_is_ended_by_one_thread_while_others_go_on() {
     });
     assert_eq!(limit.status().in_flight, 0);
 }
+
+#[cfg(feature = "http")]
+mod over_http {
+    use http::{HeaderMap, Request, Response, StatusCode};
+    use http_body_util::{BodyExt, Empty, StreamBody};
+
+    use super::*;
+
+    /// The limit after many rounds of calls that take 250 ms and are answered so.
+    async fn limit_after<B>(answer: impl Fn() -> Response<B> + Clone + Send + 'static) -> u32
+    where
+        B: http_body::Body<Data = bytes::Bytes, Error: std::fmt::Debug> + Send + 'static,
+    {
+        let layer = AdaptiveLimitLayer::new(of(16).build().expect("valid"));
+        let service = service_fn(move |_: Request<()>| {
+            let answer = answer.clone();
+            async move {
+                tokio::time::sleep(250 * MS).await;
+                Ok::<_, BoxError>(answer())
+            }
+        });
+        let local = tokio::task::LocalSet::new();
+        let _entered = local.enter();
+        for _ in 0..20 {
+            let mut calls = tokio::task::JoinSet::new();
+            for _ in 0..20 {
+                let (service, layer) = (service.clone(), layer.clone());
+                calls.spawn_local(async move {
+                    let request = Request::new(());
+                    let response = layer.grpc().layer(service).oneshot(request).await;
+                    if let Ok(response) = response {
+                        response.into_body().collect().await.expect("a whole body");
+                    }
+                });
+            }
+            local.run_until(async { while calls.join_next().await.is_some() {} }).await;
+        }
+        let status = layer.handle().status();
+        assert_eq!(status.in_flight, 0);
+        status.limit
+    }
+
+    fn with_status(status: StatusCode) -> impl Fn() -> Response<Empty<bytes::Bytes>> + Clone {
+        move || {
+            let mut response = Response::new(Empty::new());
+            *response.status_mut() = status;
+            response
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_speak_of_overload_are_drops_in_head_and_trailers() {
+        assert_eq!(limit_after(with_status(StatusCode::TOO_MANY_REQUESTS)).await, 1);
+        assert_eq!(limit_after(with_status(StatusCode::GATEWAY_TIMEOUT)).await, 1);
+        assert!(limit_after(with_status(StatusCode::INTERNAL_SERVER_ERROR)).await >= 16);
+        let exhausted = || {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("8"));
+            let frames = [Ok::<_, Rejection>(http_body::Frame::<bytes::Bytes>::trailers(trailers))];
+            Response::new(StreamBody::new(tokio_stream::iter(frames)))
+        };
+        assert_eq!(limit_after(exhausted).await, 1);
+    }
+}

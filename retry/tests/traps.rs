@@ -156,7 +156,7 @@ async fn a_call_that_its_caller_gives_up_is_not_repeated() {
 /// A hedge by a quantile stays at the quantile's share: what the winner cut short is not forgotten.
 #[tokio::test(start_paused = true)]
 async fn backups_by_a_live_quantile_are_as_many_as_the_quantile_says() {
-    let policy = RetryPolicy::backup(QuantileDelay::of(0.95));
+    let policy = RetryPolicy::backup(QuantileDelay::of(0.95).min_samples(20));
     let budget = RetryBudget::new(RetryBudgetPolicy::builder().ratio(1.0).build().expect("valid"));
     let rng = Arc::new(std::sync::Mutex::new(fastrand::Rng::with_seed(3)));
     let attempts = Arc::new(AtomicU32::new(0));
