@@ -1,12 +1,12 @@
-//! A tonic client with a circuit breaker for each server, and one without, before three real gRPC
-//! servers of which one fails for a while. Each server limits what it takes on.
+//! A bad day of three real gRPC servers, governed by `policies.toml` and not. `--scenario breaker`
+//! has a tonic client with a circuit breaker for each server, and one without; `--help` lists all.
 
 use std::{env, process::ExitCode, time::Duration};
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
 use outrigger_examples::{
-    Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told,
+    Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told, day,
     greeter::{self, Limits, Reply},
     serve, tail,
 };
@@ -14,8 +14,7 @@ use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit, R
 use tonic::{Status, transport::Endpoint};
 use tower::{BoxError, ServiceBuilder};
 
-const ABOUT: &str = "Three gRPC servers, one of which fails for a while: the same load with a \
-circuit breaker and without.
+const ABOUT: &str = "A bad day of three gRPC servers: the same load with governance and without.
 
 `--serve [PORT]` instead keeps a load running until Ctrl-C, with a live page and metrics on 127.0.0.1.";
 
@@ -23,9 +22,14 @@ circuit breaker and without.
 async fn main() -> ExitCode {
     let choices = [
         Choice {
+            name: "day",
+            about: "late, failing and too busy servers, governed by examples/policies.toml and not",
+            play: || Box::pin(day::play()),
+        },
+        Choice {
             name: "breaker",
             about: "a server fails for a while, with and without a circuit breaker",
-            play: || Box::pin(async { Ok(Box::new(quickstart().await?) as Box<dyn Told>) }),
+            play: || Box::pin(async { Ok(Box::new(breakers().await?) as Box<dyn Told>) }),
         },
         Choice {
             name: "tail",
@@ -40,7 +44,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn quickstart() -> Result<Report, BoxError> {
+async fn breakers() -> Result<Report, BoxError> {
     let scenario = Scenario::new("gRPC");
     let chronicle = scenario.chronicle();
     let (mut governed, mut ungoverned) = (Vec::new(), Vec::new());

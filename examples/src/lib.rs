@@ -1,23 +1,25 @@
 //! What Outrigger's examples share: a scenario, a load, a report, and a small gRPC service.
 //!
-//! Each example starts three real servers on ports that the system gives. One of them fails for a
-//! while. Two clients send it the same calls at the same moments, one with a circuit breaker for
-//! each server and one without; what came of it is printed side by side.
+//! Each example starts three real servers on ports that the system gives, lets them suffer, and
+//! sends them the same calls at the same moments with and without protection; what came of it is
+//! printed side by side.
 //!
-//! | example | transport |
-//! | --- | --- |
-//! | `quickstart` | gRPC, with tonic |
-//! | `http` | HTTP, with an axum server and hyper-util's client |
-//! | `tcp` | a length-delimited protocol of its own, over TCP |
+//! | example | transport | what protects |
+//! | --- | --- | --- |
+//! | `quickstart` | gRPC, with tonic | all layers, governed by `policies.toml` |
+//! | `quickstart --scenario breaker` | gRPC | a circuit breaker for each server |
+//! | `quickstart --scenario tail` | gRPC | backup requests |
+//! | `http` | HTTP, with an axum server and hyper-util's client | a circuit breaker for each server |
+//! | `tcp` | a length-delimited protocol of its own, over TCP | the same |
 //!
-//! `quickstart --scenario NAME` plays others; `--help` lists them. Every example takes `--json` and
-//! `--help`, ends by itself, and ends with a status other than 0 when the breaker did not do what it
-//! is there for.
+//! Every example takes `--json` and `--help`, ends by itself, and ends with a status other than 0
+//! when the layers did not do what they are there for.
 //!
 //! `quickstart --serve` goes on until Ctrl-C, with a live page of what governance does, and metrics.
 
 #![forbid(unsafe_code)]
 
+pub mod day;
 pub mod greeter;
 pub mod serve;
 pub mod tail;

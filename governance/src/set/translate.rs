@@ -78,6 +78,7 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
             limit.set("burst", count);
         }
     });
+    within(table, "retry", |retry| widen(retry, "backup_delay", "fixed"));
     within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
     within(table, "concurrency_limit", |limit| {
         rename(limit, "max_concurrent_calls", "limit");
