@@ -8,6 +8,8 @@ mod contention;
 mod kit;
 mod overhead;
 mod row;
+mod sim;
+mod window;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,6 +34,20 @@ enum What {
     Overhead,
     /// Throughput of one and of two threads on one shared layer value.
     Contention,
+    /// What it costs to record a call, by how many are in the window.
+    Window,
+    /// Simulated: the slowest calls, with and without backup requests.
+    Tail,
+    /// Simulated: a retry storm after a brown-out.
+    Storm,
+    /// Simulated: a server comes back to ten thousand clients.
+    Herd,
+    /// Simulated: one host of ten is slow, failing or cold.
+    Grey,
+    /// Simulated: critical calls and a flood of others.
+    Priorities,
+    /// Simulated: three tiers, the last at half its capacity.
+    Cascade,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +55,13 @@ fn main() -> ExitCode {
     let report = match what {
         What::Overhead => overhead::run(quick),
         What::Contention => contention::run(quick),
+        What::Window => window::run(quick),
+        What::Tail => sim::tail::run(quick),
+        What::Storm => sim::storm::run(quick),
+        What::Herd => sim::herd::run(quick),
+        What::Grey => sim::grey::run(quick),
+        What::Priorities => sim::priorities::run(quick),
+        What::Cascade => sim::cascade::run(quick),
     };
     print!("{report}");
     match json.map_or(Ok(()), |file| report.write(&file)) {

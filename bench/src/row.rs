@@ -36,9 +36,11 @@ impl Report {
         self.notes.push(note.into());
     }
 
-    /// Adds a line: what was done, by whom, and each metric with its value and unit.
+    /// Adds a line: what was done, by whom, and each metric with its value and unit. What has no
+    /// value is left out.
     pub(crate) fn line(&mut self, name: &str, system: &str, metrics: &[(&str, f64, &str)]) {
-        self.rows.extend(metrics.iter().map(|&(metric, value, unit)| Row {
+        let known = metrics.iter().filter(|(_, value, _)| value.is_finite());
+        self.rows.extend(known.map(|&(metric, value, unit)| Row {
             group: self.group.clone(),
             name: name.to_owned(),
             system: system.to_owned(),
