@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod contention;
+mod figures;
 mod kit;
 mod overhead;
+mod results;
 mod row;
 mod sim;
 mod window;
@@ -48,26 +50,60 @@ enum What {
     Priorities,
     /// Simulated: three tiers, the last at half its capacity.
     Cascade,
+    /// All simulations, one after the other.
+    Simulations,
+    /// Draws the figures; those of measurements from the rows of `--json`.
+    Figures {
+        /// Where to.
+        #[arg(long, default_value = "bench/figures")]
+        folder: PathBuf,
+    },
+    /// Writes the rows of `--json` as a page of tables.
+    Report {
+        /// Where to.
+        #[arg(long, default_value = "bench/RESULTS.md")]
+        page: PathBuf,
+        /// The day of the run.
+        #[arg(long)]
+        date: String,
+    },
 }
 
 fn main() -> ExitCode {
     let Arguments { what, quick, json } = Arguments::parse();
-    let report = match what {
-        What::Overhead => overhead::run(quick),
-        What::Contention => contention::run(quick),
-        What::Window => window::run(quick),
-        What::Tail => sim::tail::run(quick),
-        What::Storm => sim::storm::run(quick),
-        What::Herd => sim::herd::run(quick),
-        What::Grey => sim::grey::run(quick),
-        What::Priorities => sim::priorities::run(quick),
-        What::Cascade => sim::cascade::run(quick),
+    let reports = match what {
+        What::Overhead => vec![overhead::run(quick)],
+        What::Contention => vec![contention::run(quick)],
+        What::Window => vec![window::run(quick)],
+        What::Tail => vec![sim::tail::run(quick)],
+        What::Storm => vec![sim::storm::run(quick)],
+        What::Herd => vec![sim::herd::run(quick)],
+        What::Grey => vec![sim::grey::run(quick)],
+        What::Priorities => vec![sim::priorities::run(quick)],
+        What::Cascade => vec![sim::cascade::run(quick)],
+        What::Simulations => sim::all(quick),
+        What::Figures { folder } => {
+            let rows = json.unwrap_or_default();
+            return exit(figures::draw(&rows, &folder).map_err(|error| error.to_string()));
+        }
+        What::Report { page, date } => {
+            let rows = json.unwrap_or_default();
+            return exit(results::write(&rows, &page, &date).map_err(|error| error.to_string()));
+        }
     };
-    print!("{report}");
-    match json.map_or(Ok(()), |file| report.write(&file)) {
+    let write = |report: &row::Report| {
+        print!("{report}");
+        json.as_ref().map_or(Ok(()), |file| report.write(file))
+    };
+    let written = reports.iter().try_for_each(write);
+    exit(written.map_err(|error| format!("cannot write the rows: {error}")))
+}
+
+fn exit(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot write the rows: {error}");
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -22,7 +22,16 @@ use tokio::{
 };
 use tower::BoxError;
 
+use crate::row::Report;
+
 pub(crate) const MS: Duration = Duration::from_millis(1);
+
+/// All of them.
+pub(crate) fn all(quick: bool) -> Vec<Report> {
+    let runs: [fn(bool) -> Report; 6] =
+        [tail::run, storm::run, herd::run, grey::run, priorities::run, cascade::run];
+    runs.into_iter().map(|run| run(quick)).collect()
+}
 
 /// Runs a simulation on one thread, whose time passes only while all wait.
 pub(crate) fn simulate<T>(simulation: impl Future<Output = T>) -> T {

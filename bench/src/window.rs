@@ -37,13 +37,16 @@ fn cost(make: impl Fn() -> Box<dyn Calls>, calls: u64, rounds: u32) -> f64 {
     let mut nothing = Cloned(inner());
     let mut breaker = make();
     breaker.run(&runtime, calls);
+    let mut in_window = calls;
     for _ in 0..rounds {
-        let records = RECORDS.min(calls.max(10));
+        let records = RECORDS.min(calls);
         samples.push(nanos(breaker.run(&runtime, records)) / float(records));
         bare.push(nanos(nothing.run(&runtime, records)) / float(records));
-        if calls < RECORDS {
+        in_window += records;
+        if in_window > calls + calls / 2 {
             breaker = make();
             breaker.run(&runtime, calls);
+            in_window = calls;
         }
     }
     Spread::of(&mut samples).median - Spread::of(&mut bare).median
