@@ -274,6 +274,15 @@ impl Call {
         self.seat.node().id()
     }
 
+    /// Takes what the endpoint says of its load, if it says anything.
+    #[cfg(feature = "orca")]
+    pub(crate) fn report(&self, trailers: &http::HeaderMap) {
+        if let Some(report) = LoadReport::from_headers(trailers) {
+            let node = self.seat.node();
+            node.report(&report, node.now());
+        }
+    }
+
     pub(crate) fn end(mut self, outcome: Outcome) {
         if let Some(ending) = self.ending.take() {
             self.seat.leave(Ending { outcome: Some(outcome), ..ending });

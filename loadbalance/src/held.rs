@@ -48,6 +48,10 @@ impl<C: Classify<Response, Error>, Response, Error> HeldCall<C, Response, Error>
 
 impl<C: Classify<Response, Error>, Response, Error> Complete for HeldCall<C, Response, Error> {
     fn complete(self, end: End<'_>) {
+        #[cfg(feature = "orca")]
+        if let End::Trailers(trailers) = end {
+            self.call.report(trailers);
+        }
         let outcome = match end {
             #[cfg(feature = "http")]
             End::Trailers(trailers) => self.classify.classify_trailers(self.head, trailers),

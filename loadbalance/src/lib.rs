@@ -142,6 +142,7 @@
 //! | `http` | `BalanceService::http`, `grpc`, `HeaderKey` |
 //! | `tonic` | `http`, `TonicEndpoint`: tonic's channels, connected before they take a request |
 //! | `hyper` | `http`, `HyperEndpoint`: hyper's pooled client |
+//! | `orca` | `http`, `LoadReport::from_headers`: load that endpoints report in trailers, by itself, or in headers |
 //! | `discover` | `follow`: any stream of tower's discovery |
 //! | `dns` | `DnsResolver`: A and AAAA, or SRV |
 //! | `file` | `FileResolver` |

@@ -232,8 +232,8 @@ pub enum Picker {
         failure_penalty: Duration,
     },
     /// At random, in proportion to the capacity that the endpoints report
-    /// ([`Balance::report`](crate::Balance::report)); without fresh reports, by the mean of the
-    /// others.
+    /// ([`Balance::report`](crate::Balance::report), or trailers with the feature `orca`); without
+    /// fresh reports, by the mean of the others.
     Reported(ReportedPolicy),
     /// By the request's key, on a ring of points.
     ConsistentHash {

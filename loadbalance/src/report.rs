@@ -1,3 +1,6 @@
+#[cfg(feature = "orca")]
+mod orca;
+
 /// What an endpoint says of its own load: the part of ORCA's `OrcaLoadReport` that weights are
 /// made of.
 ///

@@ -243,6 +243,11 @@ impl Node {
         (mean != 0).then(|| Duration::from_nanos(mean))
     }
 
+    #[cfg(feature = "orca")]
+    pub(crate) fn now(&self) -> Moment {
+        self.fleet.clock().now()
+    }
+
     /// Takes what the endpoint says of its load: gRPC's A58.
     pub(crate) fn report(&self, report: &LoadReport, now: Moment) {
         let tuning = self.fleet.tuning();
