@@ -6,7 +6,7 @@ use std::{env, process::ExitCode, time::Duration};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy};
 use outrigger_core::Rejection;
 use outrigger_examples::{
-    Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told, day,
+    Answer, Choice, Chronicle, Report, SERVERS, Scenario, Told, day, fleet,
     greeter::{self, Limits, Reply},
     serve, tail,
 };
@@ -30,6 +30,11 @@ async fn main() -> ExitCode {
             name: "breaker",
             about: "a server fails for a while, with and without a circuit breaker",
             play: || Box::pin(async { Ok(Box::new(breakers().await?) as Box<dyn Told>) }),
+        },
+        Choice {
+            name: "balance",
+            about: "one of three servers stops, a fourth joins: who gets how many calls",
+            play: || Box::pin(fleet::play()),
         },
         Choice {
             name: "tail",

@@ -102,6 +102,25 @@ where
     Ok(address)
 }
 
+/// Starts such a greeter, which says goodbye to its clients and is gone when `stop` is over.
+///
+/// # Errors
+///
+/// When the system gives no port.
+pub async fn serve_until<F, Fut>(
+    attend: F,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<SocketAddr>
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = bool> + Send + 'static,
+{
+    let (connections, address) = listen().await?;
+    let server = Server::builder().add_service(Greeter { attend });
+    tokio::spawn(server.serve_with_incoming_shutdown(connections, stop));
+    Ok(address)
+}
+
 /// Starts such a greeter behind `layer`.
 ///
 /// # Errors

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `quickstart` | gRPC, with tonic | all layers, governed by `policies.toml` |
 //! | `quickstart --scenario breaker` | gRPC | a circuit breaker for each server |
+//! | `quickstart --scenario balance` | gRPC | a balancer, while a server goes and another comes |
 //! | `quickstart --scenario tail` | gRPC | backup requests |
 //! | `http` | HTTP, with an axum server and hyper-util's client | a circuit breaker for each server |
 //! | `tcp` | a length-delimited protocol of its own, over TCP | the same |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod day;
+pub mod fleet;
 pub mod greeter;
 pub mod serve;
 pub mod tail;
