@@ -261,6 +261,7 @@ mod throttle;
 
 mod criticality;
 mod keys;
+mod panel;
 mod settings;
 mod stripe;
 mod sync;
