@@ -14,6 +14,11 @@ pub enum PolicyEvent {
         /// How many sets and switches were in force before.
         version: u64,
     },
+    /// Something was switched by hand.
+    Switched {
+        /// How many sets and switches were in force before.
+        version: u64,
+    },
     /// A set was refused; the one before it stays in force.
     Refused {
         /// Everything that is wrong with it.

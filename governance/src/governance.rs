@@ -258,7 +258,8 @@ impl<O: ObserveGovernance> Governance<O> {
     }
 
     fn replace_from(&self, source: &str, set: PolicySet) {
-        self.change(source, |current| Current { set: Arc::new(set), ..current.clone() });
+        let version = self.change(|current| Current { set: Arc::new(set), ..current.clone() });
+        self.shared.observer.observe(source, &PolicyEvent::Replaced { version });
     }
 
     /// Reads a policy file and puts it in force.
@@ -330,7 +331,7 @@ impl<O: ObserveGovernance> Governance<O> {
         policy: Option<&'static str>,
         enforcement: Option<Enforcement>,
     ) {
-        self.change("", |current| {
+        let version = self.change(|current| {
             let mut current = current.clone();
             let is_other = |switch: &Switch| (&switch.method, switch.policy) != (&method, policy);
             current.switches.retain(is_other);
@@ -339,11 +340,13 @@ impl<O: ObserveGovernance> Governance<O> {
             }
             current
         });
+        self.shared.observer.observe("", &PolicyEvent::Switched { version });
     }
 
-    fn change(&self, source: &str, change: impl FnOnce(&Current) -> Current) {
+    fn change(&self, change: impl FnOnce(&Current) -> Current) -> u64 {
         let one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.current.update(change);
+        let version = self.shared.current.version();
         let set = self.set();
         self.shared
             .server
@@ -361,9 +364,8 @@ impl<O: ObserveGovernance> Governance<O> {
             state.concurrency.refresh();
             state.rate.refresh();
         });
-        let version = self.shared.current.version();
         drop(one_at_a_time);
-        self.shared.observer.observe(source, &PolicyEvent::Replaced { version });
+        version
     }
 }
 

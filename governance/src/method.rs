@@ -61,6 +61,21 @@ macro_rules! getters {
     };
 }
 
+/// Hands the names of the policies that have an enforcement to a macro.
+macro_rules! each_policy {
+    ($use_them:ident) => {
+        $use_them!(
+            timeout,
+            attempt_timeout,
+            retry,
+            circuit_breaker,
+            concurrency_limit,
+            rate_limit,
+            client_throttle
+        )
+    };
+}
+
 impl MethodPolicy {
     getters! {
         /// How long a call may take, all attempts together.
@@ -105,23 +120,30 @@ impl MethodPolicy {
         mut self,
         change: impl Fn(&'static str) -> Option<Enforcement>,
     ) -> Self {
-        macro_rules! each {
+        macro_rules! change_each {
             ($($name:ident),*) => {$(
                 if let (Some(policy), Some(enforcement)) = (&mut self.$name, change(stringify!($name))) {
                     *policy = policy.clone().with_enforcement(enforcement);
                 }
             )*};
         }
-        each!(
-            timeout,
-            attempt_timeout,
-            retry,
-            circuit_breaker,
-            concurrency_limit,
-            rate_limit,
-            client_throttle
-        );
+        each_policy!(change_each);
         self
+    }
+
+    /// Whether the policy of this name in a file is enforced, shadowed or disabled; `None` where it
+    /// is not stated.
+    #[must_use]
+    pub fn enforcement_of(&self, policy: &str) -> Option<Enforcement> {
+        macro_rules! find {
+            ($($name:ident),*) => {
+                match policy {
+                    $(stringify!($name) => self.$name.as_ref().map(|policy| policy.enforcement()),)*
+                    _ => None,
+                }
+            };
+        }
+        each_policy!(find)
     }
 }
 

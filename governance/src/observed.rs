@@ -11,14 +11,27 @@ use crate::PolicyEvent;
 /// Counts sets of policies that were put in force or refused.
 impl Observe<PolicyEvent> for GovernanceMetrics {
     fn observe(&self, source: &str, event: &PolicyEvent) {
-        self.policy_reloaded(source, matches!(event, PolicyEvent::Replaced { .. }));
+        if let Some(applied) = applied(event) {
+            self.policy_reloaded(source, applied);
+        }
+    }
+}
+
+/// Whether a set was put in force; a switch brings no set.
+const fn applied(event: &PolicyEvent) -> Option<bool> {
+    match event {
+        PolicyEvent::Replaced { .. } => Some(true),
+        PolicyEvent::Refused { .. } => Some(false),
+        PolicyEvent::Switched { .. } => None,
     }
 }
 
 #[cfg(feature = "diagnosis")]
 impl Observe<PolicyEvent> for outrigger_observability::Diagnosis {
     fn observe(&self, source: &str, event: &PolicyEvent) {
-        self.policy_reloaded(source, matches!(event, PolicyEvent::Replaced { .. }));
+        if let Some(applied) = applied(event) {
+            self.policy_reloaded(source, applied);
+        }
     }
 }
 
@@ -28,6 +41,7 @@ impl Observe<PolicyEvent> for outrigger_observability::StateLog {
         match event {
             PolicyEvent::Replaced { .. } => self.policy_reloaded(source, None),
             PolicyEvent::Refused { reason } => self.policy_reloaded(source, Some(reason)),
+            PolicyEvent::Switched { .. } => {}
         }
     }
 }

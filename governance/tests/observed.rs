@@ -7,8 +7,8 @@ use std::{
 
 use outrigger::{
     Format, Governance, PolicySet,
-    circuitbreak::CircuitBreakerPolicy,
-    core::{Enforcement, MethodRef, Outcome},
+    circuitbreak::{CircuitBreakerPolicy, State},
+    core::{Enforcement, Method, MethodRef, Outcome},
     observability::{
         CannotChange, Change, Count, CountUpDown, Diagnosis, GovernanceMetrics, Label, Meter,
         Metric, Record, Set, SpanEvents, StateLog,
@@ -18,6 +18,8 @@ use outrigger::{
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
 const ADD: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Add" };
+
+const ENFORCED: Option<Enforcement> = Some(Enforcement::Enforced);
 
 const POLICIES: &str = "
 defaults:
@@ -150,10 +152,89 @@ async fn what_is_switched_on_the_page_outlives_a_reload() {
     assert_eq!(diagnosis.snapshot().breakers[0].state, "forced_open");
     let unknown = diagnosis.change(breakers, "shop.Cart/None", Change::Shadow);
     assert_eq!(unknown, Err(CannotChange::NotFound));
-    let limits = 1;
-    let unsupported = diagnosis.change(limits, "shop.Cart/Get", Change::ForceOpen);
+    let rates = 2;
+    let unsupported = diagnosis.change(rates, "shop.Cart/Get", Change::ForceOpen);
     assert_eq!(unsupported, Err(CannotChange::Unsupported));
-    diagnosis.change(limits, "shop.Cart/Get", Change::SwitchOff).expect("it is there");
-    let limit = governance.method(GET).policy().rate_limit().map(RateLimitPolicy::enforcement);
-    assert_eq!(limit, Some(Enforcement::Disabled));
+    diagnosis.change(rates, "shop.Cart/Get", Change::SwitchOff).expect("it is there");
+    let get = governance.method(GET);
+    let rate = get.policy().rate_limit().map(RateLimitPolicy::enforcement);
+    assert_eq!(rate, Some(Enforcement::Disabled));
+    let others = get.policy().enforcement_of("concurrency_limit");
+    assert_eq!(others, Some(Enforcement::Enforced), "another limit of the method");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_was_forced_closed_stays_so_through_the_next_change_of_anything() {
+    let diagnosis = Diagnosis::new();
+    let governance = Governance::with_observer(policies(POLICIES), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    governance.method(GET).circuit_breaker().force_open();
+    let breakers = 0;
+    diagnosis.change(breakers, "shop.Cart/Get", Change::ForceClosed).expect("it is there");
+    let method = Method::new("shop.Cart", "Add");
+    governance.switch(Some(method), Some("rate_limit"), Some(Enforcement::Shadow));
+    governance.replace(policies(POLICIES));
+
+    let breaker = governance.method(GET).circuit_breaker().clone();
+    assert_eq!(breaker.state(), State::Closed);
+    assert_eq!(breaker.policy().load().enforcement(), Enforcement::Shadow);
+    assert_eq!(governance.method(ADD).policy().enforcement_of("circuit_breaker"), ENFORCED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_enforce_on_the_page_takes_a_switch_back_so_that_later_sets_count() {
+    let diagnosis = Diagnosis::new();
+    let governance = Governance::with_observer(policies(POLICIES), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    let _ = governance.method(GET);
+    let breakers = 0;
+    let change = |change| diagnosis.change(breakers, "shop.Cart/Get", change).expect("it is there");
+    let enforcement = || governance.method(GET).policy().enforcement_of("circuit_breaker");
+    let shadowed = policies("defaults: {circuit_breaker: {enforcement: shadow}}");
+
+    change(Change::SwitchOff);
+    change(Change::Enforce);
+    assert_eq!(enforcement(), ENFORCED);
+    governance.replace(shadowed);
+    assert_eq!(enforcement(), Some(Enforcement::Shadow), "no switch is left over the set");
+    change(Change::Enforce);
+    assert_eq!(enforcement(), ENFORCED, "over a set that says otherwise");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_counts_as_no_reload() {
+    let counters = Counters::default();
+    let diagnosis = Diagnosis::new();
+    let observer = (GovernanceMetrics::new(counters.clone()), diagnosis.clone());
+    let governance = Governance::with_observer(policies(POLICIES), observer);
+    governance.switch(None, None, Some(Enforcement::Shadow));
+    assert!(counters.0.lock().expect("not poisoned").is_empty());
+    assert!(diagnosis.snapshot().events.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_shown_however_many_methods_there_are() {
+    let diagnosis = Diagnosis::new();
+    let governance = Governance::with_observer(policies(POLICIES), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    for n in 0..600 {
+        let service = format!("shop.{n:03}");
+        let _ = governance.method(MethodRef { service: &service, method: "Get" });
+    }
+    let last = MethodRef { service: "shop.zzz", method: "Get" };
+    governance.method(last).circuit_breaker().force_open();
+    let snapshot = diagnosis.snapshot();
+    assert_eq!((snapshot.breakers.len(), snapshot.left_out), (200, 401));
+    assert!(snapshot.breakers.iter().any(|row| row.key == "shop.zzz/Get"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limits_of_the_server_cannot_be_changed_on_the_page() {
+    let diagnosis = Diagnosis::new();
+    let governance = Governance::with_observer(policies(POLICIES), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    let row = &diagnosis.snapshot().limits[0];
+    assert_eq!((row.key.as_str(), row.limit), ("server", Some(64)));
+    let answer = diagnosis.change(row.part, &row.key, Change::SwitchOff);
+    assert_eq!(answer, Err(CannotChange::Unsupported));
 }

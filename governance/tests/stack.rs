@@ -202,6 +202,7 @@ impl Observe<PolicyEvent> for Told {
         let said = match event {
             PolicyEvent::Replaced { version } => format!("replaced {version}"),
             PolicyEvent::Refused { reason } => format!("refused {reason}"),
+            PolicyEvent::Switched { version } => format!("switched {version}"),
             other => format!("{other:?}"),
         };
         let source = source.rsplit('/').next().unwrap_or_default();

@@ -1,22 +1,28 @@
 //! The methods that were called, as rows of the diagnosis page.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
-use outrigger_core::Enforcement;
-use outrigger_observability::{CannotChange, Change, Diagnose, Diagnosis, Part};
+use outrigger_circuitbreak::State;
+use outrigger_core::{Criticality, Enforcement};
+use outrigger_observability::{
+    BreakerRow, CannotChange, Change, Diagnose, Diagnosis, LimitRow, Part,
+};
 
 use crate::{Governance, MethodState, ObserveGovernance, governance::WeakGovernance};
 
-/// So many methods are looked at, at most.
-const MOST_METHODS: usize = 500;
+/// So many rows of a kind are shown, at most: those that ask for attention first.
+const MOST_ROWS: usize = 200;
 
 impl<O: ObserveGovernance + Send + Sync + 'static> Governance<O> {
     /// Shows on `diagnosis`, under this name, the breakers, limits and throttles of every method
     /// that was called, the limits of the whole server, and the retry budgets of `services`. Keeps
-    /// nothing alive.
+    /// nothing alive. Of each kind 200 rows are shown at most: open circuits first, and limits
+    /// where calls wait.
     ///
     /// To enforce, shadow or switch off by hand there is a [`switch`](Self::switch) of that policy
-    /// and method; it outlives a reload.
+    /// and method; it outlives a reload. To enforce takes the switch back where the set enforces
+    /// the policy anyway, so that later sets count again. The limits of the whole server cannot be
+    /// changed on the page.
     ///
     /// ```
     /// use outrigger::{Format, Governance, PolicySet, observability::Diagnosis};
@@ -32,122 +38,193 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Governance<O> {
     /// # Ok::<_, outrigger::InvalidPolicies>(())
     /// ```
     pub fn show_on(&self, diagnosis: &Diagnosis, name: &str, services: &[&str]) {
-        for rows in [Rows::Breakers, Rows::Limits] {
-            diagnosis.register(name, Methods { governance: self.downgrade(), rows });
+        diagnosis.register(name, Breakers(self.downgrade()));
+        for kind in [Kind::Concurrency, Kind::Rate, Kind::Throttle] {
+            diagnosis.register(name, Limits { governance: self.downgrade(), kind });
         }
+        diagnosis.register(name, ServerLimits(self.downgrade()));
         for service in services {
             diagnosis.register(*service, self.retry_budget(service).downgrade());
         }
     }
-}
 
-#[derive(Clone, Copy)]
-enum Rows {
-    Breakers,
-    Limits,
-}
-
-struct Methods<O> {
-    governance: WeakGovernance<O>,
-    rows: Rows,
-}
-
-impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Methods<O> {
-    fn snapshot(&self) -> Option<Part> {
-        let governance = self.governance.upgrade()?;
-        let mut methods = governance.methods();
-        methods.sort_by(|a, b| a.method().as_str().cmp(b.method().as_str()));
-        let left_out = methods.len().saturating_sub(MOST_METHODS) as u64;
-        methods.truncate(MOST_METHODS);
-        let parts = methods.iter().flat_map(|method| match self.rows {
-            Rows::Breakers => breakers(method),
-            Rows::Limits => limits(method),
-        });
-        Some(match self.rows {
-            Rows::Breakers => {
-                let mut rows = Vec::new();
-                for part in parts {
-                    if let Part::Breakers { rows: more, .. } = part {
-                        rows.extend(more);
-                    }
-                }
-                Part::Breakers { rows, left_out }
-            }
-            Rows::Limits => {
-                let mut rows = Vec::new();
-                for part in parts.chain(server_limits(&governance)) {
-                    if let Part::Limits { rows: more, .. } = part {
-                        rows.extend(more);
-                    }
-                }
-                Part::Limits { rows, left_out }
-            }
-        })
+    fn state_of(&self, key: &str) -> Result<Arc<MethodState<O>>, CannotChange> {
+        let found = self.methods().into_iter().find(|state| state.method().as_str() == key);
+        found.ok_or(CannotChange::NotFound)
     }
 
-    fn change(&self, key: &str, change: Change) -> Result<(), CannotChange> {
-        let governance = self.governance.upgrade().ok_or(CannotChange::NotFound)?;
-        let methods = governance.methods();
-        let method = methods.iter().find(|state| state.method().as_str() == key);
-        let state = method.ok_or(CannotChange::NotFound)?;
-        let enforcement = match change {
-            Change::Enforce => Some(Enforcement::Enforced),
-            Change::Shadow => Some(Enforcement::Shadow),
-            Change::SwitchOff => Some(Enforcement::Disabled),
-            _ => None,
-        };
-        match (self.rows, enforcement) {
-            (Rows::Breakers, Some(_)) => {
-                governance.switch(
-                    Some(state.method().clone()),
-                    Some("circuit_breaker"),
-                    enforcement,
-                );
-                Ok(())
-            }
-            (Rows::Breakers, None) => state.circuit_breaker().downgrade().change(key, change),
-            (Rows::Limits, Some(_)) => {
-                for policy in ["concurrency_limit", "rate_limit", "client_throttle"] {
-                    governance.switch(Some(state.method().clone()), Some(policy), enforcement);
-                }
-                Ok(())
-            }
-            (Rows::Limits, None) => Err(CannotChange::Unsupported),
+    /// Switches the policy of one method; what the set says anyway needs no switch.
+    fn switch_by_hand(&self, of: &MethodState<O>, policy: &'static str, wanted: Enforcement) {
+        let method = || Some(of.method().clone());
+        self.switch(method(), Some(policy), None);
+        let present = self.method(of.method().as_ref());
+        if present.policy().enforcement_of(policy) != Some(wanted) {
+            self.switch(method(), Some(policy), Some(wanted));
         }
     }
 }
 
-fn breakers<O>(state: &Arc<MethodState<O>>) -> Vec<Part>
-where
-    O: ObserveGovernance + Send + Sync + 'static,
-{
-    let stated = state.policy().circuit_breaker();
-    stated.and_then(|_| state.circuit_breaker().downgrade().snapshot()).into_iter().collect()
+// ===== Breakers =====
+
+struct Breakers<O>(WeakGovernance<O>);
+
+impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Breakers<O> {
+    fn snapshot(&self) -> Option<Part> {
+        let mut methods = self.0.upgrade()?.methods();
+        methods.retain(|method| method.policy().circuit_breaker().is_some());
+        let left_out =
+            keep_first(&mut methods, |method| method.circuit_breaker().state() == State::Closed);
+        let rows = methods.iter().flat_map(|method| breaker_rows(method)).collect();
+        Some(Part::Breakers { rows, left_out })
+    }
+
+    fn change(&self, key: &str, change: Change) -> Result<(), CannotChange> {
+        let governance = self.0.upgrade().ok_or(CannotChange::NotFound)?;
+        let state = governance.state_of(key)?;
+        let breaker = state.circuit_breaker();
+        match change {
+            Change::ForceOpen => breaker.force_open(),
+            Change::Reset => breaker.reset(),
+            Change::ForceClosed => {
+                // A switch, or the next set would let the circuit open again.
+                governance.switch_by_hand(&state, "circuit_breaker", Enforcement::Shadow);
+                breaker.reset();
+            }
+            _ => {
+                let wanted = enforcement(change)?;
+                governance.switch_by_hand(&state, "circuit_breaker", wanted);
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Those that the method's policy states.
-fn limits<O>(state: &Arc<MethodState<O>>) -> Vec<Part>
+fn breaker_rows<O>(state: &MethodState<O>) -> Vec<BreakerRow>
 where
     O: ObserveGovernance + Send + Sync + 'static,
 {
-    let policy = state.policy();
-    let concurrency = policy.concurrency_limit().map(|_| state.concurrency_limit().downgrade());
-    let rate = policy.rate_limit().map(|_| state.rate_limit().downgrade());
-    let throttle = policy.client_throttle().map(|_| state.client_throttle().downgrade());
-    let parts = [
-        concurrency.and_then(|weak| weak.snapshot()),
-        rate.and_then(|weak| weak.snapshot()),
-        throttle.and_then(|weak| weak.snapshot()),
-    ];
-    parts.into_iter().flatten().collect()
+    match state.circuit_breaker().downgrade().snapshot() {
+        Some(Part::Breakers { rows, .. }) => rows,
+        _ => Vec::new(),
+    }
 }
 
-fn server_limits<O>(governance: &Governance<O>) -> Vec<Part>
-where
-    O: ObserveGovernance + Send + Sync + 'static,
-{
-    let (concurrency, rate) = governance.server_limits();
-    let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
-    let rate = rate.and_then(|limit| limit.downgrade().snapshot());
-    [concurrency, rate].into_iter().flatten().collect()
+// ===== Limits =====
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Concurrency,
+    Rate,
+    Throttle,
+}
+
+/// One kind of limit, of all methods: a part of its own, so that a change means that kind alone.
+struct Limits<O> {
+    governance: WeakGovernance<O>,
+    kind: Kind,
+}
+
+impl Kind {
+    /// The policy's name in a file.
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency_limit",
+            Self::Rate => "rate_limit",
+            Self::Throttle => "client_throttle",
+        }
+    }
+
+    /// What asks for attention comes first: who waits, then what is used.
+    fn attention<O>(self, state: &MethodState<O>) -> (u32, u32) {
+        match self {
+            Self::Concurrency => {
+                let limit = state.concurrency_limit();
+                (limit.waiting(), limit.in_flight())
+            }
+            Self::Rate => {
+                let limit = state.rate_limit();
+                (limit.waiting(), u32::MAX - limit.tokens())
+            }
+            Self::Throttle => {
+                let share = state.client_throttle().refusal_probability(Criticality::Critical);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a share in thousandths"
+                )]
+                ((share * 1000.0) as u32, 0)
+            }
+        }
+    }
+
+    fn snapshot<O>(self, state: &MethodState<O>) -> Option<Part>
+    where
+        O: ObserveGovernance + Send + Sync + 'static,
+    {
+        match self {
+            Self::Concurrency => state.concurrency_limit().downgrade().snapshot(),
+            Self::Rate => state.rate_limit().downgrade().snapshot(),
+            Self::Throttle => state.client_throttle().downgrade().snapshot(),
+        }
+    }
+}
+
+impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Limits<O> {
+    fn snapshot(&self) -> Option<Part> {
+        let mut methods = self.governance.upgrade()?.methods();
+        let kind = self.kind;
+        methods.retain(|method| method.policy().enforcement_of(kind.policy()).is_some());
+        let left_out = keep_first(&mut methods, |method| Reverse(kind.attention(method)));
+        let rows = methods.iter().flat_map(|method| rows_of(kind.snapshot(method))).collect();
+        Some(Part::Limits { rows, left_out })
+    }
+
+    fn change(&self, key: &str, change: Change) -> Result<(), CannotChange> {
+        let governance = self.governance.upgrade().ok_or(CannotChange::NotFound)?;
+        let state = governance.state_of(key)?;
+        governance.switch_by_hand(&state, self.kind.policy(), enforcement(change)?);
+        Ok(())
+    }
+}
+
+struct ServerLimits<O>(WeakGovernance<O>);
+
+impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for ServerLimits<O> {
+    fn snapshot(&self) -> Option<Part> {
+        let (concurrency, rate) = self.0.upgrade()?.server_limits();
+        let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
+        let rate = rate.and_then(|limit| limit.downgrade().snapshot());
+        let rows = [concurrency, rate].into_iter().flat_map(rows_of).collect();
+        Some(Part::Limits { rows, left_out: 0 })
+    }
+}
+
+fn rows_of(part: Option<Part>) -> Vec<LimitRow> {
+    match part {
+        Some(Part::Limits { rows, .. }) => rows,
+        _ => Vec::new(),
+    }
+}
+
+fn enforcement(change: Change) -> Result<Enforcement, CannotChange> {
+    match change {
+        Change::Enforce => Ok(Enforcement::Enforced),
+        Change::Shadow => Ok(Enforcement::Shadow),
+        Change::SwitchOff => Ok(Enforcement::Disabled),
+        _ => Err(CannotChange::Unsupported),
+    }
+}
+
+/// Keeps the first in this order, by name, and says how many were left out.
+fn keep_first<O, K: Ord>(
+    methods: &mut Vec<Arc<MethodState<O>>>,
+    order: impl Fn(&MethodState<O>) -> K,
+) -> u64 {
+    let left_out = methods.len().saturating_sub(MOST_ROWS);
+    if left_out > 0 {
+        methods.sort_by_cached_key(|method| order(method));
+        methods.truncate(MOST_ROWS);
+    }
+    methods.sort_by(|a, b| a.method().as_str().cmp(b.method().as_str()));
+    left_out as u64
 }
