@@ -1,6 +1,6 @@
 //! ORCA's reports in headers and trailers (xDS' `orca_load_report.proto`, gRPC's A51 and A58).
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use base64::{Engine, decoded_len_estimate, engine::general_purpose::STANDARD_NO_PAD};
 use http::HeaderMap;
 use prost::Message;
 use serde::Deserialize;
@@ -9,21 +9,27 @@ use super::LoadReport;
 
 /// Protobuf in base64, as gRPC sends it in trailers.
 const BINARY: &str = "endpoint-load-metrics-bin";
-/// `TEXT key=value, ..` or `JSON {..}`, as Envoy understands it in a header.
+/// `TEXT key=value, ..`, `JSON {..}` or `BIN base64`, as Envoy understands it in a header.
 const TEXT: &str = "endpoint-load-metrics";
 
+/// A report is some tens of bytes; one with very many named metrics is read from the heap.
+const USUAL_BYTES: usize = 256;
+
 /// The part of `xds.data.orca.v3.OrcaLoadReport` that weights are made of. What else is in it is
-/// skipped.
+/// skipped. In JSON a name may be written either way, as protobuf's JSON allows.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 struct OrcaLoadReport {
     #[prost(double, tag = "1")]
+    #[serde(alias = "cpuUtilization")]
     cpu_utilization: f64,
     #[prost(double, tag = "6")]
+    #[serde(alias = "rpsFractional")]
     rps_fractional: f64,
     #[prost(double, tag = "7")]
     eps: f64,
     #[prost(double, tag = "9")]
+    #[serde(alias = "applicationUtilization")]
     application_utilization: f64,
 }
 
@@ -38,8 +44,8 @@ impl From<OrcaLoadReport> for LoadReport {
 
 impl LoadReport {
     /// Reads an ORCA report from the headers or trailers of a response: `endpoint-load-metrics-bin`,
-    /// or `endpoint-load-metrics` in its forms `TEXT` and `JSON`. `None` where there is none, or
-    /// none that can be read.
+    /// or `endpoint-load-metrics` in its forms `TEXT`, `JSON` and `BIN`. `None` where there is none,
+    /// or none that can be read.
     ///
     /// A [`BalanceService`](crate::BalanceService) that follows bodies (`.grpc()`, `.http()`) reads
     /// trailers by itself. To heed a header, wrap the endpoint:
@@ -61,19 +67,28 @@ impl LoadReport {
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if let Some(value) = headers.get(BINARY) {
-            // Padding is optional in gRPC.
-            let bytes = value.as_bytes();
-            let end = bytes.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-            let bytes = STANDARD_NO_PAD.decode(&bytes[..end]).ok()?;
-            return OrcaLoadReport::decode(&*bytes).ok().map(Self::from);
+            return of_base64(value.as_bytes()).map(Self::from);
         }
         let (form, text) = headers.get(TEXT)?.to_str().ok()?.split_once(' ')?;
         match form {
             "JSON" => serde_json::from_str::<OrcaLoadReport>(text).ok().map(Self::from),
             "TEXT" => of_text(text).map(Self::from),
+            "BIN" => of_base64(text.as_bytes()).map(Self::from),
             _ => None,
         }
     }
+}
+
+fn of_base64(text: &[u8]) -> Option<OrcaLoadReport> {
+    // Padding is optional in gRPC.
+    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let text = &text[..end];
+    let mut usual = [0; USUAL_BYTES];
+    if decoded_len_estimate(text.len()) > USUAL_BYTES {
+        return OrcaLoadReport::decode(&*STANDARD_NO_PAD.decode(text).ok()?).ok();
+    }
+    let length = STANDARD_NO_PAD.decode_slice(text, &mut usual).ok()?;
+    OrcaLoadReport::decode(&usual[..length]).ok()
 }
 
 /// `key=value, ..`; `key:value` is understood as well.
@@ -104,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_forms_say_the_same() {
+    fn all_forms_say_the_same() {
         let said = LoadReport { qps: 120.0, eps: 3.0, utilization: 0.6 };
         // Fields 1, 6, 7, 9 and one that is not known, by hand: tag, then eight bytes.
         let mut message = Vec::new();
@@ -115,9 +130,16 @@ mod tests {
         let encoded = STANDARD_NO_PAD.encode(&message);
         assert_eq!(read(BINARY, &encoded), Some(said));
         assert_eq!(read(BINARY, &format!("{encoded}==")), Some(said));
+        assert_eq!(read(TEXT, &format!("BIN {encoded}")), Some(said));
+        // A field of text that is not known, longer than a usual report.
+        message.extend([15 << 3 | 2, 0xff, 0x07]);
+        message.extend([b'x'; 1023]);
+        assert_eq!(read(BINARY, &STANDARD_NO_PAD.encode(&message)), Some(said));
         let text = "TEXT cpu_utilization=0.2, rps_fractional=120,eps:3,application_utilization=0.6";
         assert_eq!(read(TEXT, text), Some(said));
         let json = r#"JSON {"cpu_utilization": 0.6, "rps_fractional": 120, "eps": 3, "x": {}}"#;
+        assert_eq!(read(TEXT, json), Some(said));
+        let json = r#"JSON {"cpuUtilization": 0.2, "rpsFractional": 120, "eps": 3, "applicationUtilization": 0.6}"#;
         assert_eq!(read(TEXT, json), Some(said));
     }
 
