@@ -150,7 +150,10 @@ impl Started {
     + 'static {
         let (day, workers) = (self.clone(), Arc::new(Semaphore::new(WORKERS)));
         move |number| {
-            day.shared.attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            // Not the calls that made the connections.
+            if day.shared.began.get().is_some() {
+                day.shared.attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             let (part, workers) = (day.part(), Arc::clone(&workers));
             Box::pin(async move {
                 if (part == FAILS_IN && server == 1) || part == DOWN_IN {

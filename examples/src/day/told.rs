@@ -176,8 +176,12 @@ impl fmt::Display for Day {
         for (what, count) in &self.governance {
             writeln!(f, "{count:>8}  {what}")?;
         }
-        writeln!(f, "{:>8}  calls that reached a server with governance", self.attempts_governed)?;
-        writeln!(f, "{:>8}  without", self.attempts_ungoverned)
+        writeln!(
+            f,
+            "{:>8}  calls that a server worked on, with governance",
+            self.attempts_governed
+        )?;
+        writeln!(f, "{:>8}  the same without", self.attempts_ungoverned)
     }
 }
 
