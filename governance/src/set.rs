@@ -173,6 +173,10 @@ const TOP: [&str; 13] = [
     "version",
 ];
 
+/// What can stand in `server`.
+const SERVER: [&str; 5] =
+    ["connection_limit", "concurrency_limit", "adaptive_limit", "rate_limit", "enforcement"];
+
 impl Scopes {
     fn read(root: &Node, found: &mut Found) -> Self {
         let Value::Table(top) = &root.value else {

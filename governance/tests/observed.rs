@@ -157,3 +157,30 @@ async fn what_is_switched_on_the_page_outlives_a_reload() {
     let limit = governance.method(GET).policy().rate_limit().map(RateLimitPolicy::enforcement);
     assert_eq!(limit, Some(Enforcement::Disabled));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_is_shown_and_switched_like_any_other() {
+    let diagnosis = Diagnosis::new();
+    let text = "
+defaults: {adaptive_limit: {initial_limit: 9}}
+server: {adaptive_limit: {initial_limit: 33}}
+";
+    let governance = Governance::with_observer(policies(text), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    let get = governance.method(GET);
+    let permit = get.adaptive_limit().expect("stated").try_acquire();
+    let snapshot = diagnosis.snapshot();
+    let rows: Vec<_> = snapshot
+        .limits
+        .iter()
+        .map(|row| (row.key.as_str(), row.kind, row.limit, row.used))
+        .collect();
+    let expected = [("server", "adaptive", Some(33), 0), ("shop.Cart/Get", "adaptive", Some(9), 1)];
+    assert!(expected.iter().all(|row| rows.contains(row)) && rows.len() == 2, "{rows:?}");
+    permit.expect("a place").finish(Outcome::Success);
+
+    let limits = 1;
+    diagnosis.change(limits, "shop.Cart/Get", Change::Shadow).expect("it is there");
+    let policy = *governance.method(GET).policy().adaptive_limit().expect("stated");
+    assert_eq!(policy.enforcement(), Enforcement::Shadow);
+}

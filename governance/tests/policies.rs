@@ -478,7 +478,7 @@ fn kitexs_documents_are_taken_over() {
         "a wildcard, and switched off for one"
     );
     assert_eq!(timeout_ms(&set, method("shop.Cart", "Get")), Some(200));
-    assert_eq!(set.server().connection_limit(), Some(1_000));
+    assert_eq!(set.server().connection_limit().unwrap().limit(), 1_000);
     assert_eq!(set.server().rate_limit().unwrap().rate(), 2_000);
     let connect = set.service("shop.Cart").balance().unwrap().connect_timeout();
     assert_eq!(connect, Duration::from_millis(50));

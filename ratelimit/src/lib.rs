@@ -282,8 +282,9 @@ pub use concurrency::{
     WeakConcurrencyLimitPanel,
 };
 pub use connection::{
-    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, IncomingConnections, LimitedIo,
-    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService, WeakConnectionLimit,
+    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, ConnectionLimitPolicy, IncomingConnections,
+    LimitedIo, LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService,
+    WeakConnectionLimit,
 };
 pub use criticality::{FromContext, ReadCriticality};
 pub use keys::{ByKey, ByMethod};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use outrigger_core::Enforcement;
 use outrigger_observability::{CannotChange, Change, Diagnose, Diagnosis, Part};
+use outrigger_ratelimit::AdaptiveLimit;
 
 use crate::{Governance, MethodState, ObserveGovernance, governance::WeakGovernance};
 
@@ -107,7 +108,9 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Methods<O> {
             }
             (Rows::Breakers, None) => state.circuit_breaker().downgrade().change(key, change),
             (Rows::Limits, Some(_)) => {
-                for policy in ["concurrency_limit", "rate_limit", "client_throttle"] {
+                for policy in
+                    ["concurrency_limit", "adaptive_limit", "rate_limit", "client_throttle"]
+                {
                     governance.switch(Some(state.method().clone()), Some(policy), enforcement);
                 }
                 Ok(())
@@ -132,10 +135,12 @@ where
 {
     let policy = state.policy();
     let concurrency = policy.concurrency_limit().map(|_| state.concurrency_limit().downgrade());
+    let adaptive = state.adaptive_limit().map(AdaptiveLimit::downgrade);
     let rate = policy.rate_limit().map(|_| state.rate_limit().downgrade());
     let throttle = policy.client_throttle().map(|_| state.client_throttle().downgrade());
     let parts = [
         concurrency.and_then(|weak| weak.snapshot()),
+        adaptive.and_then(|weak| weak.snapshot()),
         rate.and_then(|weak| weak.snapshot()),
         throttle.and_then(|weak| weak.snapshot()),
     ];
@@ -146,8 +151,9 @@ fn server_limits<O>(governance: &Governance<O>) -> Vec<Part>
 where
     O: ObserveGovernance + Send + Sync + 'static,
 {
-    let (concurrency, rate) = governance.server_limits();
+    let (concurrency, adaptive, rate) = governance.server_limits();
     let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
+    let adaptive = adaptive.and_then(|limit| limit.downgrade().snapshot());
     let rate = rate.and_then(|limit| limit.downgrade().snapshot());
-    [concurrency, rate].into_iter().flatten().collect()
+    [concurrency, adaptive, rate].into_iter().flatten().collect()
 }

@@ -2,9 +2,11 @@
 
 use crate::{
     Problem,
-    document::{Node, Table, Value},
+    document::{Entry, Node, Table, Value},
     method::POLICIES,
 };
+
+use super::merge::LIMITS;
 
 /// A share of the calls to a service that one of its methods states: a budget of the service, if
 /// that states none.
@@ -50,13 +52,14 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     for (short, field) in [
         ("timeout", "timeout"),
         ("attempt_timeout", "timeout"),
+        ("connection_limit", "limit"),
         ("concurrency_limit", "limit"),
         ("rate_limit", "rate"),
         ("client_throttle", "k"),
     ] {
         widen(table, short, field);
     }
-    for name in POLICIES {
+    for name in POLICIES.iter().chain(&["connection_limit"]) {
         // `retry: off` takes away what a wider scope has.
         if let Some(node) = table.get_mut(name)
             && (matches!(node.value, Value::Bool(false)) || node.as_str() == Some("off"))
@@ -86,6 +89,7 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
         rename(limit, "max_wait_duration", "max_wait");
         rename(limit, "max_pending_requests", "max_waiting");
     });
+    adaptive_limit(table, found);
     retry_budget(table, "retry_budget", found);
     retry_budget(table, MAX_EXTRA_LOAD, found);
     within(table, "balance", |balance| {
@@ -98,6 +102,34 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
             found.notes.push(Problem::new(&entry.key_place, ignored, note));
         }
     }
+}
+
+/// A `concurrency_limit` with an `algorithm` is adaptive; so is a name of one alone.
+fn adaptive_limit(table: &mut Table, found: &mut Found) {
+    let of_algorithm = table.get("concurrency_limit").and_then(Node::as_table);
+    if of_algorithm.is_some_and(|limit| limit.get("algorithm").is_some())
+        && table.get("adaptive_limit").is_none()
+    {
+        rename(table, "concurrency_limit", "adaptive_limit");
+    }
+    if table.get("adaptive_limit").is_some_and(|node| node.as_str().is_some()) {
+        widen(table, "adaptive_limit", "algorithm");
+    }
+    within(table, "adaptive_limit", |limit| {
+        rename(limit, "max_concurrent_calls", "max_limit");
+        rename(limit, "limit", "max_limit");
+        rename(limit, "max_wait_duration", "max_wait");
+    });
+    let [fixed, adaptive] = LIMITS.map(|name| table.entry(name));
+    if let (Some(_), Some(adaptive)) = (is_stated(fixed), is_stated(adaptive)) {
+        let message = "stands beside `concurrency_limit`; state one of them: `max_limit` bounds an \
+                       adaptive limit";
+        found.problems.push(Problem::new(&adaptive.key_place, "adaptive_limit", message));
+    }
+}
+
+fn is_stated(entry: Option<&Entry>) -> Option<&Entry> {
+    entry.filter(|entry| !matches!(entry.value.value, Value::Null))
 }
 
 fn within(table: &mut Table, key: &str, change: impl FnOnce(&mut Table)) {
