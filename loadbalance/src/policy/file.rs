@@ -1,14 +1,14 @@
 //! Policies from configuration files, through twins that refuse what they do not know.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use outrigger_core::Enforcement;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use super::{BalancePolicy, Picker, ReportedPolicy, WithoutKey};
-use crate::{EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy};
+use crate::{EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy, engine::subset::Caller};
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PolicyInFile {
     enforcement: Enforcement,
@@ -51,17 +51,48 @@ impl<'de> Deserialize<'de> for BalancePolicy {
             .picker(file.picker.into())
             .failover_picks(file.failover_picks)
             .connect_timeout(file.connect_timeout)
-            .ejection(ejection.map_err(Error::custom)?)
-            .slow_start(slow_start.map_err(Error::custom)?)
-            .zones(zones.map_err(Error::custom)?)
+            .ejection(ejection.map_err(D::Error::custom)?)
+            .slow_start(slow_start.map_err(D::Error::custom)?)
+            .zones(zones.map_err(D::Error::custom)?)
             .subset(file.subset.map(SubsetPolicy::from))
             .seed(file.seed)
             .build()
-            .map_err(Error::custom)
+            .map_err(D::Error::custom)
     }
 }
 
-#[derive(Deserialize)]
+/// A picker of the user's own does not stand in a file.
+impl Serialize for BalancePolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            enforcement,
+            picker,
+            failover_picks,
+            connect_timeout,
+            ejection,
+            slow_start,
+            zones,
+            subset,
+            seed,
+        } = self;
+        let picker = PickerInFile::of(picker)
+            .ok_or_else(|| S::Error::custom("a picker of the user's own stands in no file"))?;
+        let file = PolicyInFile {
+            enforcement: *enforcement,
+            picker,
+            failover_picks: *failover_picks,
+            connect_timeout: *connect_timeout,
+            ejection: ejection.as_ref().map(EjectionInFile::from),
+            slow_start: slow_start.as_ref().map(SlowStartInFile::from),
+            zones: zones.as_ref().map(ZonesInFile::from),
+            subset: subset.as_ref().map(SubsetInFile::from),
+            seed: *seed,
+        };
+        file.serialize(serializer)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum PickerInFile {
     WeightedRandom {},
@@ -76,7 +107,7 @@ enum PickerInFile {
 
 macro_rules! in_file {
     ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty = $usual:expr),* $(,)? }) => {
-        #[derive(Deserialize)]
+        #[derive(Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         struct $name { $($(#[$meta])* $field: $type),* }
 
@@ -142,6 +173,33 @@ impl From<PickerInFile> for Picker {
     }
 }
 
+impl PickerInFile {
+    fn of(picker: &Picker) -> Option<Self> {
+        Some(match *picker {
+            Picker::WeightedRandom => Self::WeightedRandom {},
+            Picker::RoundRobin => Self::RoundRobin {},
+            Picker::SmoothWeightedRoundRobin => Self::SmoothWeightedRoundRobin {},
+            Picker::LeastPending { failure_penalty } => {
+                Self::LeastPending(LeastPendingInFile { failure_penalty })
+            }
+            Picker::PeakEwma { decay, failure_penalty } => {
+                Self::PeakEwma(PeakEwmaInFile { decay, failure_penalty })
+            }
+            Picker::Reported(ReportedPolicy { blackout, expiration, error_penalty }) => {
+                Self::Reported(ReportedInFile { blackout, expiration, error_penalty })
+            }
+            Picker::ConsistentHash { points_per_weight, load_bound, without_key } => {
+                let file = ConsistentHashInFile { points_per_weight, load_bound, without_key };
+                Self::ConsistentHash(file)
+            }
+            Picker::Maglev { table_size, without_key } => {
+                Self::Maglev(MaglevInFile { table_size, without_key })
+            }
+            Picker::Custom(_) => return None,
+        })
+    }
+}
+
 in_file!(EjectionInFile {
     consecutive_failures: u32 = 5,
     error_rate: Option<f64> = EjectionPolicy::default().error_rate,
@@ -187,7 +245,49 @@ impl EjectionInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&EjectionPolicy> for EjectionInFile {
+    fn from(policy: &EjectionPolicy) -> Self {
+        let &EjectionPolicy {
+            consecutive_failures,
+            error_rate,
+            error_rate_volume,
+            deviation,
+            deviation_volume,
+            latency,
+            latency_volume,
+            min_endpoints,
+            interval,
+            base_time,
+            max_time,
+            jitter,
+            max_ejected,
+            may_eject_last,
+            panic_threshold,
+            probation_successes,
+        } = policy;
+        Self {
+            // 0 takes the rule out.
+            consecutive_failures: consecutive_failures.map_or(0, NonZeroU32::get),
+            error_rate,
+            error_rate_volume,
+            deviation,
+            deviation_volume,
+            latency,
+            latency_volume,
+            min_endpoints,
+            interval,
+            base_time,
+            max_time,
+            jitter,
+            max_ejected,
+            may_eject_last,
+            panic_threshold,
+            probation_successes,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SlowStartInFile {
     #[serde(with = "humantime_serde")]
@@ -204,7 +304,14 @@ impl SlowStartInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&SlowStartPolicy> for SlowStartInFile {
+    fn from(policy: &SlowStartPolicy) -> Self {
+        let &SlowStartPolicy { window, aggression, min_share } = policy;
+        Self { window, aggression: Some(aggression), min_share: Some(min_share) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ZonesInFile {
     prefer: String,
@@ -217,7 +324,14 @@ impl ZonesInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&ZonePolicy> for ZonesInFile {
+    fn from(policy: &ZonePolicy) -> Self {
+        let ZonePolicy { local, over_provisioning } = policy;
+        Self { prefer: local.to_string(), over_provisioning: Some(*over_provisioning) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum SubsetInFile {
     ByIndex { index: u32, size: usize },
@@ -229,6 +343,16 @@ impl From<SubsetInFile> for SubsetPolicy {
         match file {
             SubsetInFile::ByIndex { index, size } => Self::by_index(index, size),
             SubsetInFile::ByName { name, size } => Self::by_name(name, size),
+        }
+    }
+}
+
+impl From<&SubsetPolicy> for SubsetInFile {
+    fn from(policy: &SubsetPolicy) -> Self {
+        let SubsetPolicy { size, caller } = policy;
+        match caller {
+            Caller::Index(index) => Self::ByIndex { index: *index, size: *size },
+            Caller::Name(name) => Self::ByName { name: name.to_string(), size: *size },
         }
     }
 }
@@ -301,6 +425,8 @@ mod tests {
             .build()
             .unwrap();
         assert_eq!(policy, expected);
+        let written = serde_json::to_string(&policy).unwrap();
+        assert_eq!(read(&written).unwrap(), policy, "{written}");
     }
 
     #[test]
