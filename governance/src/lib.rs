@@ -133,6 +133,8 @@ mod method;
 mod observed;
 #[cfg(feature = "governance")]
 mod problem;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "governance")]
 mod set;
 #[cfg(feature = "governance")]

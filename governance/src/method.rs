@@ -45,6 +45,18 @@ macro_rules! policies {
                 Self { $($name: reader.policy(stringify!($name)),)+ ..Self::default() }
             }
 
+            /// The name of each policy, what it is for, and the schema of its settings.
+            #[cfg(feature = "schema")]
+            pub(crate) fn schemas(
+                generator: &mut schemars::SchemaGenerator,
+            ) -> Vec<(&'static str, String, schemars::Schema)> {
+                vec![$((
+                    stringify!($name),
+                    concat!($($doc),+).trim().to_owned(),
+                    generator.subschema_for::<$type>(),
+                )),+]
+            }
+
             /// The same policies, each enforced, shadowed or disabled as `change` says by its name.
             pub(crate) fn enforced_by(
                 mut self,
@@ -100,8 +112,7 @@ pub struct ServicePolicy {
 }
 
 /// The other settings of a scope.
-const OTHERS: [&str; 6] =
-    ["retry_budget", "balance", "criticality", "enforcement", "use", "methods"];
+const OTHERS: [&str; 4] = ["retry_budget", "balance", "criticality", "enforcement"];
 
 impl MethodPolicy {
     /// How important the calls are.

@@ -250,6 +250,7 @@
 //! | `tonic` | `http`, refusals as `tonic::Status`, limited connections for `serve_with_incoming` |
 //! | `axum` | `http`, limited listeners for `axum::serve` |
 //! | `serde` | policies from files |
+//! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]
 

@@ -20,6 +20,7 @@ use crate::{ConcurrencyLimitPolicy, settings::within};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnectionLimitPolicy {
     settings: Settings,
 }
@@ -27,10 +28,14 @@ pub struct ConnectionLimitPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     #[cfg_attr(feature = "serde", serde(default))]
     enforcement: Enforcement,
+    /// How many connections may be open at once, at least 1.
     limit: u32,
+    /// What becomes of a connection beyond the limit.
     #[cfg_attr(feature = "serde", serde(default))]
     beyond: BeyondLimit,
 }

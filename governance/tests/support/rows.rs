@@ -1,6 +1,6 @@
 //! Every setting of every policy: how it stands in a file, and the policy built by hand.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
 use outrigger::{Format, PolicySet};
 use outrigger_circuitbreak::{Abandoned, CircuitBreakerPolicy};
@@ -192,6 +192,7 @@ fn breakers() -> Vec<Row> {
             .abandoned(Abandoned::Slow)
             .build()
             .unwrap(),
+        json!({"abandoned": "ignored", "enforcement": "enforced"}) => CircuitBreakerPolicy::default(),
         json!({"count_window": 50, "abandoned": "failure"}) =>
             builder().count_window(50).abandoned(Abandoned::Failure).build().unwrap(),
     )
@@ -317,6 +318,12 @@ fn adaptive_by_hand(algorithm: LimitAlgorithm) -> AdaptiveLimitPolicy {
 fn adaptive_limits() -> Vec<Row> {
     let default = AdaptiveLimitPolicy::default;
     rows!("defaults", adaptive_limit, |set| set.method(GET).adaptive_limit().copied(), default();
+        json!("vegas") => default(),
+        json!("gradient2") =>
+            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Gradient2).build().unwrap(),
+        json!("aimd") =>
+            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Aimd).build().unwrap(),
+        json!({"cut_short": "ignored"}) => default(),
         adaptive("vegas") => adaptive_by_hand(LimitAlgorithm::Vegas),
         adaptive("gradient2") => adaptive_by_hand(LimitAlgorithm::Gradient2),
         adaptive("aimd") => adaptive_by_hand(LimitAlgorithm::Aimd),
@@ -446,22 +453,4 @@ fn criticality() -> Vec<Row> {
         json!("critical") => Criticality::Critical,
         json!("critical_plus") => Criticality::CriticalPlus,
     )
-}
-
-/// Every value that is no table, with the path of names to it.
-pub(crate) fn leaves(value: &Value) -> BTreeMap<String, Value> {
-    fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
-        match value {
-            Value::Object(fields) if !fields.is_empty() => {
-                for (name, value) in fields {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    walk(&format!("{path}{dot}{name}"), value, into);
-                }
-            }
-            _ => drop(into.insert(path.to_owned(), value.clone())),
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk("", value, &mut all);
-    all
 }
