@@ -19,7 +19,7 @@ use self::grpc::{
 };
 use crate::{
     MethodPolicy, PolicySet,
-    set::{CHANNELS_OWN, SERVER, SHORT, TOP},
+    set::{CHANNELS_OWN, SERVER, SHORT, TOP, WORDS},
 };
 
 impl PolicySet {
@@ -43,20 +43,11 @@ impl PolicySet {
         let mut definitions = generator.take_definitions(true);
         rework::all(&mut definitions, of_ejection);
 
-        let shared = |names: &mut dyn Iterator<Item = &String>| -> Map<String, Value> {
-            names
-                .map(|name| (name.clone(), reference(&format!("Method/properties/{name}"))))
-                .collect()
-        };
-        let mut of_service = shared(&mut settings.keys());
+        let mut of_service = borrowed("Method", &settings);
         of_service.extend(service);
-        let in_service = |names: &Map<String, Value>| -> Map<String, Value> {
-            let refer = |name: &String| reference(&format!("Template/properties/{name}"));
-            names.keys().map(|name| (name.clone(), refer(name))).collect()
-        };
-        let mut with_methods = in_service(&of_service);
+        let mut with_methods = borrowed("Template", &of_service);
         with_methods.insert("methods".into(), methods());
-        let mut config = in_service(&of_service);
+        let mut config = borrowed("Template", &of_service);
         config.insert("name".into(), names());
         for (name, properties) in [
             ("Method", settings),
@@ -82,6 +73,17 @@ impl PolicySet {
 
 fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/definitions/{name}") })
+}
+
+/// The same settings as those of another table.
+fn borrowed(from: &str, settings: &Map<String, Value>) -> Map<String, Value> {
+    let borrow = |(name, schema): (&String, &Value)| {
+        let same = reference(&format!("{from}/properties/{name}"));
+        let is_other_word = schema.get("doNotSuggest").is_some();
+        let other_word = json!({ "allOf": [same], "doNotSuggest": true });
+        (name.clone(), if is_other_word { other_word } else { same })
+    };
+    settings.iter().map(borrow).collect()
 }
 
 fn table(properties: Map<String, Value>) -> Value {
@@ -150,6 +152,10 @@ fn scope(generator: &mut SchemaGenerator) -> Map<String, Value> {
         ("token_bucket", "Envoy's words for `rate_limit`.", of::<TokenBucket>(generator)),
     ] {
         all.insert(name.into(), described(description, [schema]));
+    }
+    for word in WORDS.iter().filter(|word| word.section.is_empty()) {
+        let same = reference(&format!("Method/properties/{}", word.ours));
+        all.insert(word.theirs.into(), json!({ "allOf": [same], "doNotSuggest": true }));
     }
     for name in CHANNELS_OWN {
         let description = "The channel's own affair: read, and left alone.";

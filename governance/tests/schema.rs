@@ -166,7 +166,14 @@ fn every_setting_and_every_choice_that_the_schema_knows_is_tested() {
     for (scope, definition) in [("defaults", "Template"), ("server", "Server")] {
         let definition = &schema["definitions"][definition];
         for (section, property) in definition["properties"].as_object().expect("a table") {
-            let others = ["use", "hedging", "hedging_policy", "retry_policy", "token_bucket"];
+            let others = [
+                "use",
+                "hedging",
+                "hedging_policy",
+                "retry_policy",
+                "token_bucket",
+                "per_attempt_timeout",
+            ];
             let is_of_grpc = section.starts_with("max_") || section == "wait_for_ready";
             if !is_other_word(property)
                 && !others.contains(&section.as_str())
