@@ -141,6 +141,7 @@
 //! | `http` | `.http()` and `.grpc()`: judge by status, follow the body |
 //! | `tonic` | `http`, and refusals as `tonic::Status` |
 //! | `serde` | policies from files, snapshots to anywhere |
+//! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]
 

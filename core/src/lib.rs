@@ -59,6 +59,7 @@
 //! | `http` | [`HttpStatus`], [`GrpcStatus`], [`OnBodyEnd`], [`InExtensions`], [`GrpcPath`], [`RejectionResponseLayer`] |
 //! | `tonic` | `http`, `From<Rejection> for tonic::Status`, the context in `tonic::Request` |
 //! | `serde` | `Serialize` and `Deserialize` for the words that stand in policies |
+//! | `schema` | `serde`, and their JSON schemas |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -77,6 +78,8 @@ mod observe;
 mod outcome;
 mod policy;
 mod rejection;
+#[cfg(feature = "schema")]
+mod schema;
 
 pub use classify::{Classify, ErrorsAreFailures};
 pub use completion::{Complete, End, OnResponse, TrackCompletion};
@@ -98,5 +101,8 @@ pub use completion::{OnBodyEnd, TrackedBody};
 pub use context::InExtensions;
 #[cfg(feature = "http")]
 pub use method::GrpcPath;
+#[cfg(feature = "schema")]
+pub use schema::DurationInFile;
+
 #[cfg(feature = "http")]
 pub use rejection::{RejectionResponse, RejectionResponseFuture, RejectionResponseLayer};

@@ -184,7 +184,7 @@ impl Table {
     }
 
     /// Adds an entry of a file; a key that is there already is a mistake.
-    fn add(&mut self, entry: Entry) -> Result<(), Problem> {
+    pub(crate) fn add(&mut self, entry: Entry) -> Result<(), Problem> {
         if let Some(first) = self.entry(&entry.key) {
             let (line, _) = first.key_place.line_and_column();
             let message = format!("stands twice in one table; the first is on line {line}");

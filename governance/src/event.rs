@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use outrigger_circuitbreak::CircuitBreakerEvent;
 use outrigger_core::Observe;
-use outrigger_ratelimit::{ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent};
+use outrigger_ratelimit::{
+    AdaptiveLimitEvent, ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent,
+};
 use outrigger_retry::{RetryEvent, TimeoutEvent};
 
 /// What became of a set of policies. The key it is told with is the name of its source.
@@ -36,6 +38,7 @@ macro_rules! observe_all {
 }
 
 observe_all!(
+    AdaptiveLimitEvent,
     CircuitBreakerEvent,
     ClientThrottleEvent,
     ConcurrencyLimitEvent,

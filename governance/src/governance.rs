@@ -5,13 +5,13 @@ use std::{
 
 use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{ConcurrencyLimit, RateLimit};
+use outrigger_ratelimit::{AdaptiveLimit, ConcurrencyLimit, RateLimit};
 use outrigger_retry::RetryBudget;
 
 use crate::{
     InvalidPolicies, LoadError, MethodPolicy, MethodState, ObserveGovernance, PolicyEvent,
     PolicySet,
-    state::{Making, Off, Slot, replace_changed},
+    state::{Adapting, Making, Off, Slot, replace_changed},
 };
 
 /// The policies in force, and the running state of every method.
@@ -102,8 +102,16 @@ impl Idle for ServiceState {
 pub(crate) struct ServerState<O> {
     pub(crate) concurrency: ConcurrencyLimit<O>,
     has_concurrency: bool,
+    pub(crate) adaptive: Adapting<O>,
     pub(crate) rate: RateLimit<O>,
     has_rate: bool,
+}
+
+impl<O> ServerState<O> {
+    /// The adaptive limit that its calls ask: none, or one that is not disabled.
+    pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
+        self.adaptive.acting()
+    }
 }
 
 const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -232,10 +240,13 @@ impl<O: ObserveGovernance> Governance<O> {
 
     /// The limits of the whole server, as far as the set states them.
     #[cfg(feature = "diagnosis")]
-    pub(crate) fn server_limits(&self) -> (Option<ConcurrencyLimit<O>>, Option<RateLimit<O>>) {
+    pub(crate) fn server_limits(
+        &self,
+    ) -> (Option<ConcurrencyLimit<O>>, Option<AdaptiveLimit<O>>, Option<RateLimit<O>>) {
         let server = self.shared.server.load();
         let concurrency = server.has_concurrency.then(|| server.concurrency.clone());
-        (concurrency, server.has_rate.then(|| server.rate.clone()))
+        let rate = server.has_rate.then(|| server.rate.clone());
+        (concurrency, server.adaptive.limit.clone(), rate)
     }
 
     #[cfg(feature = "diagnosis")]
@@ -323,8 +334,8 @@ impl<O: ObserveGovernance> Governance<O> {
     /// Switches `policy` of `method` by hand, over what any set says; `None` takes a switch back.
     ///
     /// No method stands for all of them, no policy for all of a method's. The policies are named as
-    /// in a file: `timeout`, `rate_limit`, `concurrency_limit`, `client_throttle`, `retry`,
-    /// `circuit_breaker`, `attempt_timeout`. The last switch that fits counts.
+    /// in a file: `timeout`, `rate_limit`, `concurrency_limit`, `adaptive_limit`,
+    /// `client_throttle`, `retry`, `circuit_breaker`, `attempt_timeout`. The last switch that fits counts.
     pub fn switch(
         &self,
         method: Option<Method>,
@@ -357,11 +368,13 @@ impl<O: ObserveGovernance> Governance<O> {
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
         server.concurrency.refresh();
+        server.adaptive.refresh();
         server.rate.refresh();
         self.shared.methods.for_each(|_, slot| {
             self.bring_up_to_date(slot, true);
             let state = slot.state.load();
             state.concurrency.refresh();
+            state.adaptive.refresh();
             state.rate.refresh();
         });
         drop(one_at_a_time);
@@ -420,7 +433,9 @@ fn server<O: ObserveGovernance>(
             RateLimit::builder(*policy).name("server").observe(observer.clone()).build()
         }
     };
-    ServerState { concurrency, has_concurrency, rate, has_rate }
+    let adaptive = old.map(|old| &old.adaptive);
+    let adaptive = Adapting::follow(adaptive, policy.adaptive_limit().copied(), "server", observer);
+    ServerState { concurrency, has_concurrency, adaptive, rate, has_rate }
 }
 
 impl<O> Clone for Governance<O> {

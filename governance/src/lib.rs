@@ -58,14 +58,18 @@
 //! | `circuit_breaker` | `outrigger_circuitbreak::CircuitBreakerPolicy` | | method |
 //! | `rate_limit` | `outrigger_ratelimit::RateLimitPolicy` | `100/s`, with a burst of as many | method, server |
 //! | `concurrency_limit` | `outrigger_ratelimit::ConcurrencyLimitPolicy` | `100` | method, server |
+//! | `adaptive_limit` | `outrigger_ratelimit::AdaptiveLimitPolicy`, in the place of a `concurrency_limit` | `vegas`, `gradient2`, `aimd` | method, server |
 //! | `client_throttle` | `outrigger_ratelimit::ClientThrottlePolicy` | `2.0` | method |
 //! | `balance` | `outrigger_loadbalance::BalancePolicy`, for `Governance::balance` | | service |
 //! | `criticality` | one of `sheddable`, `sheddable_plus`, `critical`, `critical_plus` | | method |
 //! | `enforcement` | `enforced`, `shadow` or `disabled`, for all policies of a scope that state none | | all |
-//! | `connection_limit` | a number of connections, for `PolicySet::server` | | server |
+//! | `connection_limit` | `outrigger_ratelimit::ConnectionLimitPolicy`, for `PolicySet::server` | `1000` | server |
 //!
 //! What is in each policy, with defaults and units, is in the crates' own pages. What nobody states
 //! does not act: there is no silent time-out and no breaker that nobody asked for.
+//!
+//! A fixed and an adaptive limit stand in each other's place: of the two the more exact scope's
+//! counts, and one scope cannot state both. A `concurrency_limit` with an `algorithm` is adaptive.
 //!
 //! A **gRPC service config** is such a file as it stands: `methodConfig` with `timeout`,
 //! `retryPolicy` and `hedgingPolicy`, `retryThrottling`, `loadBalancingConfig`; with gRPC's
@@ -129,6 +133,8 @@ mod method;
 mod observed;
 #[cfg(feature = "governance")]
 mod problem;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "governance")]
 mod set;
 #[cfg(feature = "governance")]
@@ -163,8 +169,9 @@ pub use self::{
     problem::{InvalidPolicies, Problem},
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
-        AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, Governed, Inner, Leave,
-        OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+        AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,
+        Enter, Governed, Inner, Leave, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer,
+        ServerStack, Wire,
     },
     state::MethodState,
 };

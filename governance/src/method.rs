@@ -5,7 +5,9 @@ use std::sync::Arc;
 use outrigger_circuitbreak::CircuitBreakerPolicy;
 use outrigger_core::{Criticality, Enforcement};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{ClientThrottlePolicy, ConcurrencyLimitPolicy, RateLimitPolicy};
+use outrigger_ratelimit::{
+    AdaptiveLimitPolicy, ClientThrottlePolicy, ConcurrencyLimitPolicy, RateLimitPolicy,
+};
 use outrigger_retry::{BackupDelay, RetryBudgetPolicy, RetryPolicy, TimeoutPolicy};
 use serde::de::DeserializeOwned;
 
@@ -15,22 +17,99 @@ use crate::{
     problem::nearest,
 };
 
-/// What governs one method: the policies that a file states for it, merged over those of its
-/// service and the defaults.
-///
-/// What is not stated is `None`, and does not act.
-#[derive(Clone, Debug, Default)]
-pub struct MethodPolicy {
-    pub(crate) timeout: Option<TimeoutPolicy>,
-    pub(crate) attempt_timeout: Option<TimeoutPolicy>,
-    pub(crate) retry: Option<RetryPolicy>,
-    pub(crate) circuit_breaker: Option<CircuitBreakerPolicy>,
-    pub(crate) concurrency_limit: Option<ConcurrencyLimitPolicy>,
-    pub(crate) rate_limit: Option<RateLimitPolicy>,
-    pub(crate) client_throttle: Option<ClientThrottlePolicy>,
-    pub(crate) criticality: Option<Criticality>,
-    /// The merged settings, each with its place.
-    pub(crate) settings: Table,
+/// Writes down once which policies a method can have: their names in a file and in the API, what
+/// they are for, and their types, in the order in which a call meets them.
+macro_rules! policies {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
+        /// What governs one method: the policies that a file states for it, merged over those of
+        /// its service and the defaults.
+        ///
+        /// What is not stated is `None`, and does not act.
+        #[derive(Clone, Debug, Default)]
+        pub struct MethodPolicy {
+            $(pub(crate) $name: Option<$type>,)+
+            pub(crate) criticality: Option<Criticality>,
+            /// The merged settings, each with its place.
+            pub(crate) settings: Table,
+        }
+
+        /// The settings that hold a method's policies, in the order in which a call meets them.
+        pub(crate) const POLICIES: &[&str] = &[$(stringify!($name)),+];
+
+        impl MethodPolicy {
+            $($(#[doc = $doc])+ #[must_use] pub const fn $name(&self) -> Option<&$type> {
+                self.$name.as_ref()
+            })+
+
+            fn read_policies(reader: &mut Reader<'_>) -> Self {
+                Self { $($name: reader.policy(stringify!($name)),)+ ..Self::default() }
+            }
+
+            /// The name of each policy, what it is for, and the schema of its settings.
+            #[cfg(feature = "schema")]
+            pub(crate) fn schemas(
+                generator: &mut schemars::SchemaGenerator,
+            ) -> Vec<(&'static str, String, schemars::Schema)> {
+                vec![$((
+                    stringify!($name),
+                    concat!($($doc),+).trim().to_owned(),
+                    generator.subschema_for::<$type>(),
+                )),+]
+            }
+
+            /// The same policies, each enforced, shadowed or disabled as `change` says by its name.
+            pub(crate) fn enforced_by(
+                mut self,
+                change: impl Fn(&'static str) -> Option<Enforcement>,
+            ) -> Self {
+                $(if let (Some(policy), Some(enforcement)) =
+                    (&mut self.$name, change(stringify!($name)))
+                {
+                    *policy = policy.clone().with_enforcement(enforcement);
+                })+
+                self
+            }
+
+            /// Whether the policy of this name in a file is enforced, shadowed or disabled; `None`
+            /// where it is not stated.
+            #[must_use]
+            pub fn enforcement_of(&self, policy: &str) -> Option<Enforcement> {
+                match policy {
+                    $(stringify!($name) => self.$name().map(|policy| policy.enforcement()),)+
+                    _ => None,
+                }
+            }
+
+            /// Every setting of every policy that governs the method, with the origin of its value.
+            #[must_use]
+            pub fn explain(&self) -> Vec<Explained> {
+                let mut all = Vec::new();
+                $(explain(stringify!($name), self.$name(), &self.settings, &mut all);)+
+                explain("criticality", self.criticality(), &self.settings, &mut all);
+                all
+            }
+        }
+    };
+}
+
+policies! {
+    /// How long a call may take, all attempts together.
+    timeout: TimeoutPolicy,
+    /// How many calls may begin in a period.
+    rate_limit: RateLimitPolicy,
+    /// How many calls may run at once.
+    concurrency_limit: ConcurrencyLimitPolicy,
+    /// How the number of calls is found that may run at once. Stands in the place of a concurrency
+    /// limit.
+    adaptive_limit: AdaptiveLimitPolicy,
+    /// When a client holds calls back because the server refuses.
+    client_throttle: ClientThrottlePolicy,
+    /// How failed and late calls are sent again.
+    retry: RetryPolicy,
+    /// When calls are refused because they would fail.
+    circuit_breaker: CircuitBreakerPolicy,
+    /// How long one attempt may take.
+    attempt_timeout: TimeoutPolicy,
 }
 
 /// What governs the calls to one service together.
@@ -38,121 +117,51 @@ pub struct MethodPolicy {
 pub struct ServicePolicy {
     pub(crate) retry_budget: Option<RetryBudgetPolicy>,
     pub(crate) balance: Option<BalancePolicy>,
+    /// The merged settings, each with its place.
+    settings: Table,
 }
-
-/// The settings that hold a method's policies, in the order in which a call meets them.
-pub(crate) const POLICIES: [&str; 7] = [
-    "timeout",
-    "rate_limit",
-    "concurrency_limit",
-    "client_throttle",
-    "retry",
-    "circuit_breaker",
-    "attempt_timeout",
-];
 
 /// The other settings of a scope.
-const OTHERS: [&str; 6] =
-    ["retry_budget", "balance", "criticality", "enforcement", "use", "methods"];
-
-macro_rules! getters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
-        $($(#[$doc])* #[must_use] pub const fn $name(&self) -> Option<&$type> { self.$name.as_ref() })*
-    };
-}
-
-/// Hands the names of the policies that have an enforcement to a macro.
-macro_rules! each_policy {
-    ($use_them:ident) => {
-        $use_them!(
-            timeout,
-            attempt_timeout,
-            retry,
-            circuit_breaker,
-            concurrency_limit,
-            rate_limit,
-            client_throttle
-        )
-    };
-}
+const OTHERS: [&str; 4] = ["retry_budget", "balance", "criticality", "enforcement"];
 
 impl MethodPolicy {
-    getters! {
-        /// How long a call may take, all attempts together.
-        timeout: TimeoutPolicy,
-        /// How long one attempt may take.
-        attempt_timeout: TimeoutPolicy,
-        /// How failed and late calls are sent again.
-        retry: RetryPolicy,
-        /// When calls are refused because they would fail.
-        circuit_breaker: CircuitBreakerPolicy,
-        /// How many calls may run at once.
-        concurrency_limit: ConcurrencyLimitPolicy,
-        /// How many calls may begin in a period.
-        rate_limit: RateLimitPolicy,
-        /// When a client holds calls back because the server refuses.
-        client_throttle: ClientThrottlePolicy,
-        /// How important the calls are.
-        criticality: Criticality,
+    /// How important the calls are.
+    #[must_use]
+    pub const fn criticality(&self) -> Option<&Criticality> {
+        self.criticality.as_ref()
     }
 
     pub(crate) fn read(settings: Table, scope: &str, problems: &mut Vec<Problem>) -> Self {
         let mut reader = Reader { settings: &settings, scope, problems };
-        let policy = Self {
-            timeout: reader.policy("timeout"),
-            attempt_timeout: reader.policy("attempt_timeout"),
-            retry: reader.policy("retry"),
-            circuit_breaker: reader.policy("circuit_breaker"),
-            concurrency_limit: reader.policy("concurrency_limit"),
-            rate_limit: reader.policy("rate_limit"),
-            client_throttle: reader.policy("client_throttle"),
-            criticality: reader.policy("criticality"),
-            settings: Table::default(),
-        };
+        let mut policy = Self::read_policies(&mut reader);
+        policy.criticality = reader.policy("criticality");
         reader.policy::<Enforcement>("enforcement");
-        reader.unknown();
+        reader.unknown(&[POLICIES, &OTHERS].concat());
         reader.check(&policy);
         Self { settings, ..policy }
-    }
-
-    /// The same policies, each enforced, shadowed or disabled as `change` says by its name.
-    pub(crate) fn enforced_by(
-        mut self,
-        change: impl Fn(&'static str) -> Option<Enforcement>,
-    ) -> Self {
-        macro_rules! change_each {
-            ($($name:ident),*) => {$(
-                if let (Some(policy), Some(enforcement)) = (&mut self.$name, change(stringify!($name))) {
-                    *policy = policy.clone().with_enforcement(enforcement);
-                }
-            )*};
-        }
-        each_policy!(change_each);
-        self
-    }
-
-    /// Whether the policy of this name in a file is enforced, shadowed or disabled; `None` where it
-    /// is not stated.
-    #[must_use]
-    pub fn enforcement_of(&self, policy: &str) -> Option<Enforcement> {
-        macro_rules! find {
-            ($($name:ident),*) => {
-                match policy {
-                    $(stringify!($name) => self.$name.as_ref().map(|policy| policy.enforcement()),)*
-                    _ => None,
-                }
-            };
-        }
-        each_policy!(find)
     }
 }
 
 impl ServicePolicy {
-    getters! {
-        /// How many retries and backup requests the calls to the service may make.
-        retry_budget: RetryBudgetPolicy,
-        /// How its endpoints are picked.
-        balance: BalancePolicy,
+    /// How many retries and backup requests the calls to the service may make.
+    #[must_use]
+    pub const fn retry_budget(&self) -> Option<&RetryBudgetPolicy> {
+        self.retry_budget.as_ref()
+    }
+
+    /// How its endpoints are picked.
+    #[must_use]
+    pub const fn balance(&self) -> Option<&BalancePolicy> {
+        self.balance.as_ref()
+    }
+
+    /// Every setting of what governs the service, with the origin of its value.
+    #[must_use]
+    pub fn explain(&self) -> Vec<Explained> {
+        let mut all = Vec::new();
+        explain("retry_budget", self.retry_budget(), &self.settings, &mut all);
+        explain("balance", self.balance(), &self.settings, &mut all);
+        all
     }
 
     /// What is in force: where nothing is stated, the crates' own defaults.
@@ -162,18 +171,20 @@ impl ServicePolicy {
 
     pub(crate) fn read(settings: &Table, scope: &str, problems: &mut Vec<Problem>) -> Self {
         let mut reader = Reader { settings, scope, problems };
-        Self { retry_budget: reader.policy("retry_budget"), balance: reader.policy("balance") }
+        let (retry_budget, balance) = (reader.policy("retry_budget"), reader.policy("balance"));
+        Self { retry_budget, balance, settings: settings.clone() }
     }
 }
 
-struct Reader<'a> {
-    settings: &'a Table,
-    scope: &'a str,
-    problems: &'a mut Vec<Problem>,
+/// Reads the sections of a scope, and collects what is wrong with them.
+pub(crate) struct Reader<'a> {
+    pub(crate) settings: &'a Table,
+    pub(crate) scope: &'a str,
+    pub(crate) problems: &'a mut Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn policy<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn policy<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let node = self.settings.get(name)?;
         if matches!(node.value, Value::Null) {
             return None;
@@ -192,13 +203,12 @@ impl Reader<'_> {
         [self.scope, name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
     }
 
-    fn unknown(&mut self) {
+    pub(crate) fn unknown(&mut self, known: &[&str]) {
         for entry in &self.settings.entries {
-            let known = [&POLICIES[..], &OTHERS].concat();
             if !known.contains(&entry.key.as_str()) {
                 let field = self.field(&entry.key);
                 let problem = Problem::new(&entry.key_place, field, "is no setting here");
-                self.problems.push(problem.help(nearest(&entry.key, &known)));
+                self.problems.push(problem.help(nearest(&entry.key, known)));
             }
         }
     }
@@ -240,30 +250,15 @@ pub struct Explained {
     pub origin: Option<Arc<str>>,
 }
 
-impl MethodPolicy {
-    /// Every setting of every policy that governs the method, with the origin of its value.
-    #[must_use]
-    pub fn explain(&self) -> Vec<Explained> {
-        let mut all = Vec::new();
-        let mut add = |name: &str, policy: Option<serde_json::Value>| {
-            if let Some(policy) = policy {
-                flatten(name, &policy, self.settings.get(name), &mut all);
-            }
-        };
-        add("timeout", json(self.timeout()));
-        add("rate_limit", json(self.rate_limit()));
-        add("concurrency_limit", json(self.concurrency_limit()));
-        add("client_throttle", json(self.client_throttle()));
-        add("retry", json(self.retry()));
-        add("circuit_breaker", json(self.circuit_breaker()));
-        add("attempt_timeout", json(self.attempt_timeout()));
-        add("criticality", json(self.criticality()));
-        all
+fn explain<T: serde::Serialize>(
+    name: &str,
+    policy: Option<&T>,
+    settings: &Table,
+    into: &mut Vec<Explained>,
+) {
+    if let Some(Ok(policy)) = policy.map(serde_json::to_value) {
+        flatten(name, &policy, settings.get(name), into);
     }
-}
-
-fn json<T: serde::Serialize>(policy: Option<&T>) -> Option<serde_json::Value> {
-    policy.and_then(|policy| serde_json::to_value(policy).ok())
 }
 
 fn flatten(

@@ -6,11 +6,14 @@ mod kitex;
 mod merge;
 mod server;
 mod translate;
+mod words;
 
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use outrigger_core::{Method, MethodRef, PerMethod};
 
+#[cfg(feature = "schema")]
+pub(crate) use self::words::{CHANNELS_OWN, Form, SHORT, WORDS};
 pub use self::{error::LoadError, kitex::KitexConfig, server::ServerPolicy};
 use self::{
     merge::merge,
@@ -157,7 +160,7 @@ struct ServiceScope {
     alone: bool,
 }
 
-const TOP: [&str; 13] = [
+pub(crate) const TOP: [&str; 13] = [
     "defaults",
     "services",
     "templates",
@@ -172,6 +175,10 @@ const TOP: [&str; 13] = [
     "$schema",
     "version",
 ];
+
+/// What can stand in `server`.
+pub(crate) const SERVER: [&str; 5] =
+    ["connection_limit", "concurrency_limit", "adaptive_limit", "rate_limit", "enforcement"];
 
 impl Scopes {
     fn read(root: &Node, found: &mut Found) -> Self {
@@ -308,7 +315,7 @@ impl Scopes {
 fn settings(node: &Node, scope: &str, templates: &[(String, Table)], found: &mut Found) -> Table {
     let mut node = node.clone();
     node.label(&Arc::from(scope));
-    translate::snake_case(&mut node);
+    translate::snake_case(&mut node, found);
     let problem = || node.problem(scope, "a table of settings");
     let Value::Table(mut table) = node.value else {
         if !matches!(node.value, Value::Null) {
@@ -380,12 +387,12 @@ fn top_level(defaults: &mut Table, parts: &HashMap<String, Entry>, found: &mut F
     let mut own = settings(&node, "defaults", &[], found);
     if let Some(entry) = parts.get("retry_throttling") {
         let mut entry = entry.clone();
-        translate::snake_case(&mut entry.value);
+        translate::snake_case(&mut entry.value, found);
         own.set("retry_budget", grpc::retry_throttling(&entry));
     }
     if let Some(entry) = parts.get("load_balancing_config") {
         let mut entry = entry.clone();
-        translate::snake_case(&mut entry.value);
+        translate::snake_case(&mut entry.value, found);
         if let Some(balance) = grpc::load_balancing(&entry, found) {
             own.set("balance", balance);
         }

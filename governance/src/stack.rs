@@ -3,6 +3,7 @@
 mod client;
 mod enter;
 mod envelope;
+mod limit;
 mod server;
 mod wire;
 
@@ -12,6 +13,7 @@ pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
     enter::{Enter, Leave},
     envelope::{Governed, Inner, OfAttempt, OfCall, OfMethod},
+    limit::{EitherLimit, EitherPermit, EitherWait},
     server::{OfServer, ServerLayer, ServerStack},
     wire::{AnyRequest, Wire},
 };

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
 use outrigger_core::{Criticality, Enforcement, Idle, Live, Method};
 use outrigger_ratelimit::{
-    ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPolicy, RateLimit,
-    RateLimitPolicy,
+    AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit,
+    ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy,
 };
 use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
@@ -25,6 +25,7 @@ pub struct MethodState<O = ()> {
     pub(crate) retry: Option<CurrentRetry<O>>,
     pub(crate) breaker: CircuitBreaker<O>,
     pub(crate) concurrency: ConcurrencyLimit<O>,
+    pub(crate) adaptive: Adapting<O>,
     pub(crate) rate: RateLimit<O>,
     pub(crate) throttle: ClientThrottle<O>,
     pub(crate) criticality: Option<Criticality>,
@@ -61,6 +62,17 @@ impl<O> MethodState<O> {
         &self.concurrency
     }
 
+    /// Its adaptive limit, if a policy states one.
+    #[must_use]
+    pub const fn adaptive_limit(&self) -> Option<&AdaptiveLimit<O>> {
+        self.adaptive.limit.as_ref()
+    }
+
+    /// The adaptive limit that its calls ask: none, or one that is not disabled.
+    pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
+        self.adaptive.acting()
+    }
+
     /// Its rate limit.
     #[must_use]
     pub const fn rate_limit(&self) -> &RateLimit<O> {
@@ -78,6 +90,50 @@ impl<O> std::fmt::Debug for MethodState<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("MethodState");
         shown.field("method", &self.method).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// An adaptive limit, if there is one. What was learnt outlives a time of being disabled.
+pub(crate) struct Adapting<O> {
+    pub(crate) limit: Option<AdaptiveLimit<O>>,
+    /// Whether calls ask it. One that is disabled is not even looked at: it would read the clock.
+    acts: bool,
+}
+
+impl<O> Adapting<O> {
+    pub(crate) fn acting(&self) -> Option<&AdaptiveLimit<O>> {
+        self.limit.as_ref().filter(|_| self.acts)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.limit.as_ref().is_none_or(Idle::is_idle)
+    }
+
+    /// So that who waits for a place hears of a wider limit.
+    pub(crate) fn refresh(&self) {
+        if let Some(limit) = &self.limit {
+            limit.refresh();
+        }
+    }
+}
+
+impl<O: ObserveGovernance> Adapting<O> {
+    /// What `policy` states, with what `old` has learnt.
+    pub(crate) fn follow(
+        old: Option<&Self>,
+        policy: Option<AdaptiveLimitPolicy>,
+        name: &str,
+        observer: &O,
+    ) -> Self {
+        let Some(policy) = policy else { return Self { limit: None, acts: false } };
+        let limit = match old.and_then(|old| old.limit.clone()) {
+            Some(limit) => {
+                replace_changed(limit.policy(), policy);
+                limit
+            }
+            None => AdaptiveLimit::builder(policy).name(name).observe(observer.clone()).build(),
+        };
+        Self { limit: Some(limit), acts: policy.enforcement() != DISABLED }
     }
 }
 
@@ -159,6 +215,7 @@ impl<O> Idle for Slot<O> {
         let state = self.state.load();
         state.breaker.is_idle()
             && state.concurrency.is_idle()
+            && state.adaptive.is_idle()
             && state.rate.is_idle()
             && state.throttle.is_idle()
     }
@@ -218,6 +275,12 @@ impl<O: ObserveGovernance> Making<'_, O> {
             retry: retry(old, policy.retry, method, budget, observer),
             breaker: breaker(old, &policy, method, off, observer),
             concurrency: concurrency(old, &policy, method, off, observer),
+            adaptive: Adapting::follow(
+                old.map(|old| &old.adaptive),
+                policy.adaptive_limit,
+                method.as_str(),
+                observer,
+            ),
             rate: rate(old, &policy, method, off, observer),
             throttle: throttle(old, &policy, method, off, observer),
             criticality: policy.criticality,

@@ -87,3 +87,10 @@ rate_limit.rate         100       good.toml:5:23 (shop.Cart/Get)
     let wrong = outrigger(directory.path(), &["explain", "good.toml", "Get"]);
     assert!(text(&wrong.stderr).contains("write SERVICE/METHOD"), "{}", text(&wrong.stderr));
 }
+
+#[test]
+fn schema_prints_what_is_published() {
+    let printed = outrigger(Path::new("."), &["schema"]);
+    assert!(printed.status.success());
+    assert!(text(&printed.stdout) == include_str!("../policies.schema.json"), "another schema");
+}

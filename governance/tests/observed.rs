@@ -10,8 +10,8 @@ use outrigger::{
     circuitbreak::{CircuitBreakerPolicy, State},
     core::{Enforcement, Method, MethodRef, Outcome},
     observability::{
-        CannotChange, Change, Count, CountUpDown, Diagnosis, GovernanceMetrics, Label, Meter,
-        Metric, Record, Set, SpanEvents, StateLog,
+        CannotChange, Change, Count, CountUpDown, Diagnosis, GovernanceMetrics, Label, LimitRow,
+        Meter, Metric, Record, Set, SpanEvents, StateLog,
     },
     ratelimit::RateLimitPolicy,
 };
@@ -136,6 +136,12 @@ async fn every_called_method_has_its_rows_and_they_go_with_the_governance() {
     assert!(diagnosis.snapshot().breakers.is_empty());
 }
 
+/// The part whose rows are the methods' limits of this kind.
+fn part_of(diagnosis: &Diagnosis, kind: &str) -> u64 {
+    let is_it = |row: &&LimitRow| row.kind == kind && row.key != "server";
+    diagnosis.snapshot().limits.iter().find(is_it).expect("such a limit").part
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_switched_on_the_page_outlives_a_reload() {
     let diagnosis = Diagnosis::new();
@@ -152,7 +158,7 @@ async fn what_is_switched_on_the_page_outlives_a_reload() {
     assert_eq!(diagnosis.snapshot().breakers[0].state, "forced_open");
     let unknown = diagnosis.change(breakers, "shop.Cart/None", Change::Shadow);
     assert_eq!(unknown, Err(CannotChange::NotFound));
-    let rates = 2;
+    let rates = part_of(&diagnosis, "rate");
     let unsupported = diagnosis.change(rates, "shop.Cart/Get", Change::ForceOpen);
     assert_eq!(unsupported, Err(CannotChange::Unsupported));
     diagnosis.change(rates, "shop.Cart/Get", Change::SwitchOff).expect("it is there");
@@ -237,4 +243,32 @@ async fn the_limits_of_the_server_cannot_be_changed_on_the_page() {
     assert_eq!((row.key.as_str(), row.limit), ("server", Some(64)));
     let answer = diagnosis.change(row.part, &row.key, Change::SwitchOff);
     assert_eq!(answer, Err(CannotChange::Unsupported));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_is_shown_and_switched_like_any_other() {
+    let diagnosis = Diagnosis::new();
+    let text = "
+defaults: {adaptive_limit: {initial_limit: 9}}
+server: {adaptive_limit: {initial_limit: 33}}
+";
+    let governance = Governance::with_observer(policies(text), diagnosis.clone());
+    governance.show_on(&diagnosis, "shop", &[]);
+    let get = governance.method(GET);
+    let permit = get.adaptive_limit().expect("stated").try_acquire();
+    let snapshot = diagnosis.snapshot();
+    let rows: Vec<_> = snapshot
+        .limits
+        .iter()
+        .map(|row| (row.key.as_str(), row.kind, row.limit, row.used))
+        .collect();
+    let expected = [("server", "adaptive", Some(33), 0), ("shop.Cart/Get", "adaptive", Some(9), 1)];
+    assert!(expected.iter().all(|row| rows.contains(row)) && rows.len() == 2, "{rows:?}");
+    permit.expect("a place").finish(Outcome::Success);
+
+    diagnosis
+        .change(part_of(&diagnosis, "adaptive"), "shop.Cart/Get", Change::Shadow)
+        .expect("it is there");
+    let policy = *governance.method(GET).policy().adaptive_limit().expect("stated");
+    assert_eq!(policy.enforcement(), Enforcement::Shadow);
 }

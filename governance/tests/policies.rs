@@ -1,5 +1,9 @@
 //! What a policy file means, and what is said of one that is wrong.
 
+#[cfg(feature = "schema")]
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::time::Duration;
 
 use outrigger::{Format, PolicySet};
@@ -13,7 +17,18 @@ const fn method(service: &'static str, method: &'static str) -> MethodRef<'stati
 }
 
 fn yaml(text: &str) -> PolicySet {
-    PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap_or_else(|e| panic!("{e}"))
+    valid("policies.yaml", text, Format::Yaml)
+}
+
+fn json(text: &str) -> PolicySet {
+    valid("p.json", text, Format::Json)
+}
+
+/// Reads a text, which the published schema has to accept too.
+fn valid(name: &str, text: &str, format: Format) -> PolicySet {
+    #[cfg(feature = "schema")]
+    schema::assert_accepts(text, format);
+    PolicySet::parse(name, text, format).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn refused(text: &str) -> String {
@@ -89,7 +104,7 @@ backup_delay = { fixed = "20ms" }
 idempotent = true
 "#;
     for (text, format) in [(yaml_text, Format::Yaml), (json, Format::Json), (toml, Format::Toml)] {
-        let set = PolicySet::parse("p", text, format).unwrap_or_else(|e| panic!("{e}"));
+        let set = valid("p", text, format);
         let policy = set.method(method("a.B", "C"));
         let breaker = policy.circuit_breaker().expect("there");
         assert_eq!(breaker.cool_down(), Duration::from_millis(1_500));
@@ -253,7 +268,7 @@ fn a_grpc_service_config_means_what_grpc_says() {
   ],
   "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
 }"#;
-    let set = PolicySet::parse("svc.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let set = self::json(json);
     let of_service = set.method(method("echo.Echo", "Put"));
     let retry = of_service.retry().expect("there");
     assert_eq!((retry.mode(), retry.retries()), (RetryMode::Failure, 4), "9 is cut to 5 attempts");
@@ -283,7 +298,7 @@ fn an_initial_backoff_above_the_maximum_is_cut_to_it() {
     let json = r#"{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
       "initialBackoff": "2s", "maxBackoff": "1s", "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE"]}}]}"#;
-    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let set = self::json(json);
     let second = Duration::from_secs(1);
     let expected = Backoff::exponential(second, second).with_jitter(Jitter::Spread(0.2));
     assert_eq!(set.method(method("a", "b")).retry().unwrap().backoff(), expected);
@@ -296,7 +311,7 @@ fn grpcs_outlier_detection_is_an_ejection() {
       "successRateEjection": {"stdevFactor": 1500, "requestVolume": 50, "enforcementPercentage": 100},
       "failurePercentageEjection": {"threshold": 70, "minimumHosts": 4, "enforcementPercentage": 100},
       "childPolicy": [{"round_robin": {}}]}}]}"#;
-    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let set = self::json(json);
     let expected = EjectionPolicy::builder()
         .interval(Duration::from_secs(5))
         .base_time(Duration::from_secs(20))
@@ -313,7 +328,7 @@ fn grpcs_outlier_detection_is_an_ejection() {
     assert_eq!((balance.picker(), balance.ejection()), (&Picker::RoundRobin, Some(&expected)));
 
     let ejection = |json: &str| {
-        let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+        let set = self::json(json);
         set.service("a").balance().unwrap().ejection().cloned()
     };
     assert_eq!(ejection(r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#), None);
@@ -389,7 +404,7 @@ fn the_words_of_resilience4j_and_envoy_are_understood() {
   "tokenBucket": {"maxTokens": 100, "tokensPerFill": 10, "fillInterval": "0.1s"},
   "criticality": "CRITICAL_PLUS", "enforcement": "enforced"}],
   "retryBudget": {"percent": 10, "minRetriesPerSecond": 0.1, "ttl": "10s"}}"#;
-    let set = PolicySet::parse("p.json", json, Format::Json).unwrap_or_else(|e| panic!("{e}"));
+    let set = self::json(json);
     let budget = |ratio: f64| RetryBudgetPolicy::builder().ratio(ratio).build().expect("valid");
     for (service, ratio) in [("shop.Cart", 0.05), ("shop.Catalog", 0.05), ("other", 0.1)] {
         assert_eq!(set.service(service).retry_budget(), Some(&budget(ratio)), "{service}");
@@ -478,7 +493,7 @@ fn kitexs_documents_are_taken_over() {
         "a wildcard, and switched off for one"
     );
     assert_eq!(timeout_ms(&set, method("shop.Cart", "Get")), Some(200));
-    assert_eq!(set.server().connection_limit(), Some(1_000));
+    assert_eq!(set.server().connection_limit().unwrap().limit(), 1_000);
     assert_eq!(set.server().rate_limit().unwrap().rate(), 2_000);
     let connect = set.service("shop.Cart").balance().unwrap().connect_timeout();
     assert_eq!(connect, Duration::from_millis(50));

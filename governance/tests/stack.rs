@@ -218,6 +218,7 @@ macro_rules! deaf {
 
 deaf!(
     outrigger_circuitbreak::CircuitBreakerEvent,
+    outrigger_ratelimit::AdaptiveLimitEvent,
     outrigger_ratelimit::ClientThrottleEvent,
     outrigger_ratelimit::ConcurrencyLimitEvent,
     outrigger_ratelimit::RateLimitEvent,

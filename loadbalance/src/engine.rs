@@ -8,7 +8,7 @@ mod node;
 mod outliers;
 mod seat;
 mod slow_start;
-mod subset;
+pub(crate) mod subset;
 mod zone;
 
 pub(crate) use self::{

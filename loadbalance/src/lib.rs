@@ -147,6 +147,7 @@
 //! | `dns` | `DnsResolver`: A and AAAA, or SRV |
 //! | `file` | `FileResolver` |
 //! | `serde` | `Deserialize` for [`BalancePolicy`] |
+//! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]
 

@@ -361,8 +361,9 @@ fn is_prime(n: u32) -> bool {
 
 /// What a consistent hash does with a request that has no key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WithoutKey {
     /// Picks at random by weight, as gRPC's ring hash does (A76).
     #[default]

@@ -250,6 +250,7 @@
 //! | `tonic` | `http`, refusals as `tonic::Status`, limited connections for `serve_with_incoming` |
 //! | `axum` | `http`, limited listeners for `axum::serve` |
 //! | `serde` | policies from files |
+//! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]
 
@@ -282,8 +283,9 @@ pub use concurrency::{
     WeakConcurrencyLimitPanel,
 };
 pub use connection::{
-    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, IncomingConnections, LimitedIo,
-    LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService, WeakConnectionLimit,
+    BeyondLimit, ConnectionLimit, ConnectionLimitLayer, ConnectionLimitPolicy, IncomingConnections,
+    LimitedIo, LimitedListener, LimitedMakeFuture, LimitedMakeService, LimitedService,
+    WeakConnectionLimit,
 };
 pub use criticality::{FromContext, ReadCriticality};
 pub use keys::{ByKey, ByMethod};

@@ -22,6 +22,7 @@ use outrigger_core::InvalidPolicy;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Backoff {
     /// No wait.
     None,
@@ -29,24 +30,29 @@ pub enum Backoff {
     Fixed {
         /// The wait.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         delay: Duration,
     },
     /// Any wait from `min` to `max`, each as likely.
     Random {
         /// The shortest wait.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         min: Duration,
         /// The longest wait.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         max: Duration,
     },
     /// A wait that grows with each retry.
     Exponential {
         /// The first wait, before jitter.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         base: Duration,
         /// The longest wait, before jitter.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         max: Duration,
         /// What a wait is multiplied by for the next.
         #[cfg_attr(feature = "serde", serde(default = "default_factor"))]
@@ -70,6 +76,7 @@ const fn default_factor() -> f64 {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Jitter {
     /// Always `w`.
     None,

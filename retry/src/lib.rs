@@ -165,6 +165,7 @@
 //! | `hyper` | `http`, and what the errors of hyper and of HTTP/2 say about whether a call was sent |
 //! | `tonic` | `hyper`, refusals as `tonic::Status`, and `ReplayTonic` for its channels |
 //! | `serde` | policies from files |
+//! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]
 

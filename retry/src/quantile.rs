@@ -67,6 +67,7 @@ impl LatencyQuantile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuantileDelay {
     /// In millionths.
     quantile_ppm: u32,
@@ -137,13 +138,20 @@ impl QuantileDelay {
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// The quantile of the method's latency, such as 0.99: above 0 and below 1.
     quantile: f64,
+    /// No backup request before there are so many samples in the last 5 s, at least 1.
     #[serde(default = "default_min_samples")]
     min_samples: u32,
+    /// The shortest wait.
     #[serde(default = "default_floor", with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     floor: Duration,
+    /// The longest wait.
     #[serde(default = "default_ceiling", with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     ceiling: Duration,
 }
 

@@ -9,58 +9,96 @@ use super::Abandoned;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     pub(super) enforcement: Enforcement,
+    /// The trip rules look at the calls that ended in the last so long.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) time_window: Duration,
+    /// In how many steps a time window moves on: 1 to 1000.
     pub(super) window_buckets: u32,
+    /// The trip rules look at the last so many calls instead of a time: 1 to 1000000.
     pub(super) count_window: Option<u32>,
+    /// Opens at a share of failed and timed out calls. Null takes the rule out.
     pub(super) error_rate: Option<ErrorRate>,
+    /// Opens when so many calls of the window failed or timed out.
     pub(super) error_count: Option<u32>,
+    /// Opens when so many calls in a row failed or timed out.
     pub(super) consecutive_failures: Option<u32>,
+    /// Opens when so many calls in a row failed or timed out, the first of them so long ago.
     pub(super) consecutive_failures_lasting: Option<ConsecutiveLasting>,
+    /// Opens at a share of slow calls. A slow probe counts as failed.
     pub(super) slow_calls: Option<SlowCalls>,
+    /// How long an open circuit refuses calls before it tries a probe.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) cool_down: Duration,
+    /// Multiplies the cool-down each time the circuit trips again without having recovered: 1 (no
+    /// growth) to 1000.
     pub(super) cool_down_growth: f64,
+    /// The longest cool-down that growth leads to.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) max_cool_down: Duration,
+    /// Prolongs each cool-down at random by up to this share of it: 0 to 1.
     pub(super) cool_down_jitter: f64,
+    /// How long after a probe the next one is let through.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) probe_interval: Duration,
+    /// How many probes may run at once: 1 to 1000.
     pub(super) max_probes: u32,
+    /// How many probes must succeed to close the circuit.
     pub(super) successes_to_close: u32,
+    /// How long a probe that does not end holds its place.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) probe_limit: Duration,
+    /// What a call counts as whose future is dropped before it ends.
     pub(super) abandoned: Abandoned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct ErrorRate {
+    /// Whether the rule is asked.
     pub(super) enabled: bool,
+    /// The share of failed and timed out calls: above 0, at most 1.
     pub(super) rate: f64,
-    /// `None` stands for the default, which fits itself to a small count window.
+    /// How many calls there must be in the window. Null stands for 200, or for as many as a smaller
+    /// count window holds.
     pub(super) minimum_calls: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct ConsecutiveLasting {
+    /// How many in a row.
     pub(super) failures: u32,
+    /// How long ago the first of them was.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) duration: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct SlowCalls {
+    /// From which duration on a call is slow.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     pub(super) duration: Duration,
+    /// The share of slow calls: above 0, at most 1.
     pub(super) rate: f64,
+    /// How many calls there must be in the window.
     pub(super) minimum_calls: u32,
 }
 

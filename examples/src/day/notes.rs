@@ -7,7 +7,9 @@ use outrigger::PolicyEvent;
 use outrigger_circuitbreak::{CircuitBreakerEvent, State};
 use outrigger_core::Observe;
 use outrigger_loadbalance::BalanceEvent;
-use outrigger_ratelimit::{ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent};
+use outrigger_ratelimit::{
+    AdaptiveLimitEvent, ClientThrottleEvent, ConcurrencyLimitEvent, RateLimitEvent,
+};
 use outrigger_retry::{AttemptKind, RetryEvent, TimeoutEvent};
 
 /// Counts what governance does. Clones count together.
@@ -77,6 +79,14 @@ impl Observe<CircuitBreakerEvent> for Notes {
 impl Observe<ConcurrencyLimitEvent> for Notes {
     fn observe(&self, _name: &str, event: &ConcurrencyLimitEvent) {
         if self.is_server && matches!(event, ConcurrencyLimitEvent::Refused { .. }) {
+            self.note(REFUSED_BY_SERVER);
+        }
+    }
+}
+
+impl Observe<AdaptiveLimitEvent> for Notes {
+    fn observe(&self, _name: &str, event: &AdaptiveLimitEvent) {
+        if self.is_server && matches!(event, AdaptiveLimitEvent::Refused { .. }) {
             self.note(REFUSED_BY_SERVER);
         }
     }

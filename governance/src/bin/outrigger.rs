@@ -28,12 +28,15 @@ enum Command {
         /// Its name, such as `shop.Cart/Get`.
         method: String,
     },
+    /// Prints the JSON schema of policy files, for editors.
+    Schema,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Check { file } => load(&file).map(|set| check(&file, &set)),
         Command::Explain { file, method } => load(&file).and_then(|set| explain(&set, &method)),
+        Command::Schema => schema(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,6 +66,12 @@ fn check(file: &std::path::Path, set: &PolicySet) {
     );
 }
 
+fn schema() -> Result<(), String> {
+    let json = serde_json::to_string_pretty(&PolicySet::schema());
+    println!("{}", json.map_err(|error| error.to_string())?);
+    Ok(())
+}
+
 fn explain(set: &PolicySet, method: &str) -> Result<(), String> {
     let name = method.trim_start_matches('/').rsplit_once('/');
     let Some((service, method)) =
@@ -72,7 +81,8 @@ fn explain(set: &PolicySet, method: &str) -> Result<(), String> {
             "{method:?} names no method; write SERVICE/METHOD, such as shop.Cart/Get"
         ));
     };
-    let explained = set.method(MethodRef { service, method }).explain();
+    let mut explained = set.method(MethodRef { service, method }).explain();
+    explained.extend(set.service(service).explain());
     if explained.is_empty() {
         println!("no policy governs {service}/{method}");
     }

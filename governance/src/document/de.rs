@@ -123,11 +123,26 @@ fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
             Some((named, said)) => {
                 let fields: Vec<String> = named.split('.').map(str::to_owned).collect();
                 let node = walk(root, fields.iter().map(String::as_str));
+                let written = find(root, &fields).map(|node| as_written(node, said));
+                let said = written.unwrap_or_else(|| said.to_owned());
                 Problem::new(&node.place, join(&fields), said)
             }
             None => Problem::new(&here.place, join(path), message),
         },
     }
+}
+
+/// What a policy says of a value, with the value as it stands in the file: `"5s"`, not `5s`.
+fn as_written(node: &Node, said: &str) -> String {
+    match said.split_once("; it must be ") {
+        Some((_, expected)) => format!("is {node}; it must be {expected}"),
+        None => said.to_owned(),
+    }
+}
+
+/// The node that the names lead to, if they do.
+fn find<'a>(root: &'a Node, names: &[String]) -> Option<&'a Node> {
+    names.iter().try_fold(root, |node, name| node.as_table()?.get(name))
 }
 
 /// The deepest node that the names lead to.

@@ -7,6 +7,7 @@ use outrigger_core::{Criticality, Enforcement};
 use outrigger_observability::{
     BreakerRow, CannotChange, Change, Diagnose, Diagnosis, LimitRow, Part,
 };
+use outrigger_ratelimit::AdaptiveLimit;
 
 use crate::{Governance, MethodState, ObserveGovernance, governance::WeakGovernance};
 
@@ -39,7 +40,7 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Governance<O> {
     /// ```
     pub fn show_on(&self, diagnosis: &Diagnosis, name: &str, services: &[&str]) {
         diagnosis.register(name, Breakers(self.downgrade()));
-        for kind in [Kind::Concurrency, Kind::Rate, Kind::Throttle] {
+        for kind in [Kind::Concurrency, Kind::Adaptive, Kind::Rate, Kind::Throttle] {
             diagnosis.register(name, Limits { governance: self.downgrade(), kind });
         }
         diagnosis.register(name, ServerLimits(self.downgrade()));
@@ -114,6 +115,7 @@ where
 #[derive(Clone, Copy)]
 enum Kind {
     Concurrency,
+    Adaptive,
     Rate,
     Throttle,
 }
@@ -129,6 +131,7 @@ impl Kind {
     const fn policy(self) -> &'static str {
         match self {
             Self::Concurrency => "concurrency_limit",
+            Self::Adaptive => "adaptive_limit",
             Self::Rate => "rate_limit",
             Self::Throttle => "client_throttle",
         }
@@ -140,6 +143,10 @@ impl Kind {
             Self::Concurrency => {
                 let limit = state.concurrency_limit();
                 (limit.waiting(), limit.in_flight())
+            }
+            Self::Adaptive => {
+                let status = state.adaptive_limit().map(AdaptiveLimit::status);
+                status.map_or((0, 0), |status| (status.waiting, status.in_flight))
             }
             Self::Rate => {
                 let limit = state.rate_limit();
@@ -163,6 +170,7 @@ impl Kind {
     {
         match self {
             Self::Concurrency => state.concurrency_limit().downgrade().snapshot(),
+            Self::Adaptive => state.adaptive_limit()?.downgrade().snapshot(),
             Self::Rate => state.rate_limit().downgrade().snapshot(),
             Self::Throttle => state.client_throttle().downgrade().snapshot(),
         }
@@ -191,10 +199,11 @@ struct ServerLimits<O>(WeakGovernance<O>);
 
 impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for ServerLimits<O> {
     fn snapshot(&self) -> Option<Part> {
-        let (concurrency, rate) = self.0.upgrade()?.server_limits();
+        let (concurrency, adaptive, rate) = self.0.upgrade()?.server_limits();
         let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
+        let adaptive = adaptive.and_then(|limit| limit.downgrade().snapshot());
         let rate = rate.and_then(|limit| limit.downgrade().snapshot());
-        let rows = [concurrency, rate].into_iter().flat_map(rows_of).collect();
+        let rows = [concurrency, adaptive, rate].into_iter().flat_map(rows_of).collect();
         Some(Part::Limits { rows, left_out: 0 })
     }
 }

@@ -1,6 +1,6 @@
 //! gRPC's service config: `methodConfig`, `loadBalancingConfig`, `retryThrottling`.
 
-use super::translate::{Found, percent, rename};
+use super::translate::{Found, percent, words};
 use crate::{
     Problem,
     document::{Entry, Node, Place, Table, Value},
@@ -102,7 +102,7 @@ pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
             found.problems.push(item.problem("loadBalancingConfig", expected));
             return None;
         };
-        if let Some(picker) = picker(policy, &mut balance) {
+        if let Some(picker) = picker(policy, &mut balance, found) {
             balance.set("picker", picker);
             return Some(Node::new(Value::Table(balance), item.place.clone()));
         }
@@ -118,7 +118,7 @@ pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
 }
 
 /// The picker of a policy of gRPC's; outlier detection around it becomes ejection.
-fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
+fn picker(policy: &Entry, balance: &mut Table, found: &mut Found) -> Option<Node> {
     let place = policy.value.place.clone();
     let mut settings = match &policy.value.value {
         Value::Table(table) => table.clone(),
@@ -143,7 +143,7 @@ fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
         "ring_hash_experimental" | "ring_hash" => ("consistent_hash", Table::default()),
         "outlier_detection_experimental" | "outlier_detection" => {
             let children = settings.take("child_policy");
-            outlier_detection(&mut settings);
+            outlier_detection(&mut settings, found);
             only_stated_rules(&mut settings, &place);
             balance.set("ejection", Node::new(Value::Table(settings), place));
             let Some(Entry { value: Node { value: Value::List(children), .. }, .. }) = children
@@ -151,7 +151,7 @@ fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
                 return None;
             };
             return children.iter().find_map(|child| match child.as_table().map(|t| &*t.entries) {
-                Some([policy]) => picker(policy, balance),
+                Some([policy]) => picker(policy, balance, found),
                 _ => None,
             });
         }
@@ -163,13 +163,8 @@ fn picker(policy: &Entry, balance: &mut Table) -> Option<Node> {
 }
 
 /// The names of gRFC A50.
-pub(super) fn outlier_detection(ejection: &mut Table) {
-    rename(ejection, "base_ejection_time", "base_time");
-    rename(ejection, "max_ejection_time", "max_time");
-    if let Some(entry) = ejection.take("max_ejection_percent") {
-        let share = Node::new(percent(&entry.value), entry.value.place);
-        ejection.set("max_ejected", share);
-    }
+pub(super) fn outlier_detection(ejection: &mut Table, found: &mut Found) {
+    words(ejection, "ejection", found);
     rule(ejection, "success_rate_ejection", "deviation", |rule, ejection| {
         if let Some(factor) = rule.take("stdev_factor") {
             let thousandths = factor.value.as_f64().map(|n| Value::Float(n / 1_000.0));

@@ -348,7 +348,8 @@ fn limit(mut theirs: Table, server: &mut Table, found: &mut Found) {
     if let Some(entry) = theirs.take("connection_limit")
         && !matches!(entry.value.value, Value::Integer(0))
     {
-        server.set("connection_limit", entry.value);
+        let place = entry.value.place.clone();
+        server.set("connection_limit", table(&place, [("limit", entry.value)]));
     }
     if let Some(entry) = theirs.take("qps_limit")
         && !matches!(entry.value.value, Value::Integer(0))

@@ -9,6 +9,9 @@ use crate::{
 const CHOICES: [&str; 7] =
     ["backoff", "backup_delay", "jitter", "picker", "retry_budget", "shed_waiting", "subset"];
 
+/// Either stands in the place of the other, so the more exact scope's counts.
+pub(super) const LIMITS: [&str; 2] = ["concurrency_limit", "adaptive_limit"];
+
 /// What `over` says, and what `under` says of which `over` says nothing.
 pub(super) fn merge(under: &Table, over: &Table) -> Table {
     let mut merged = under.clone();
@@ -18,6 +21,12 @@ pub(super) fn merge(under: &Table, over: &Table) -> Table {
     let mut over = over.clone();
     if let Some(enforcement) = over.get("enforcement").cloned() {
         enforce(&mut over, &enforcement, Stated::Keep);
+    }
+    for [one, other] in [LIMITS, [LIMITS[1], LIMITS[0]]] {
+        let states = |name| over.get(name).is_some_and(|node| !matches!(node.value, Value::Null));
+        if states(one) && !states(other) {
+            merged.take(other);
+        }
     }
     for entry in over.entries {
         merge_entry(&mut merged, entry);
@@ -38,7 +47,7 @@ enum Stated {
 
 /// A scope's `enforcement` is that of each of its policies.
 fn enforce(table: &mut Table, enforcement: &Node, stated: Stated) {
-    for name in POLICIES {
+    for name in POLICIES.iter().chain(&["connection_limit"]) {
         if let Some(Node { value: Value::Table(policy), .. }) = table.get_mut(name)
             && (stated == Stated::Replace || policy.get("enforcement").is_none())
         {

@@ -2,8 +2,13 @@
 
 use crate::{
     Problem,
-    document::{Node, Table, Value},
+    document::{Entry, Node, Table, Value},
     method::POLICIES,
+};
+
+use super::{
+    merge::LIMITS,
+    words::{CHANNELS_OWN, Form, SHORT, WORDS},
 };
 
 /// A share of the calls to a service that one of its methods states: a budget of the service, if
@@ -18,14 +23,18 @@ pub(super) struct Found {
     pub(super) notes: Vec<Problem>,
 }
 
-/// Keys in `lowerCamelCase` become `snake_case`, here and below.
-pub(super) fn snake_case(node: &mut Node) {
+/// Keys in `lowerCamelCase` become `snake_case`, here and below. Both spellings in one table are
+/// the same setting twice.
+pub(super) fn snake_case(node: &mut Node, found: &mut Found) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(snake_case),
+        Value::List(items) => items.iter_mut().for_each(|item| snake_case(item, found)),
         Value::Table(table) => {
-            for entry in &mut table.entries {
-                entry.key = snake(&entry.key);
-                snake_case(&mut entry.value);
+            for entry in std::mem::take(&mut table.entries) {
+                let Entry { key, key_place, mut value } = entry;
+                snake_case(&mut value, found);
+                if let Err(problem) = table.add(Entry { key: snake(&key), key_place, value }) {
+                    found.problems.push(problem);
+                }
             }
         }
         _ => {}
@@ -45,18 +54,12 @@ pub(super) fn snake(key: &str) -> String {
 
 /// Turns one scope into the settings of the crates.
 pub(super) fn scope(table: &mut Table, found: &mut Found) {
-    rename(table, "per_attempt_timeout", "attempt_timeout");
+    words(table, "", found);
     let is_short_rate = table.get("rate_limit").is_some_and(|node| node.as_str().is_some());
-    for (short, field) in [
-        ("timeout", "timeout"),
-        ("attempt_timeout", "timeout"),
-        ("concurrency_limit", "limit"),
-        ("rate_limit", "rate"),
-        ("client_throttle", "k"),
-    ] {
+    for (short, field) in SHORT {
         widen(table, short, field);
     }
-    for name in POLICIES {
+    for name in POLICIES.iter().chain(&["connection_limit"]) {
         // `retry: off` takes away what a wider scope has.
         if let Some(node) = table.get_mut(name)
             && (matches!(node.value, Value::Bool(false)) || node.as_str() == Some("off"))
@@ -70,34 +73,91 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     }
     grpc_retry(table, found);
     hedging(table, found);
-    token_bucket(table);
+    token_bucket(table, found);
     within(table, "rate_limit", |limit| {
+        words(limit, "rate_limit", found);
         rate(limit);
         // Who writes `100/s` alone means a hundred, in whatever order they come.
         if is_short_rate && let Some(count) = limit.get("rate").cloned() {
             limit.set("burst", count);
         }
     });
-    within(table, "retry", |retry| widen(retry, "backup_delay", "fixed"));
-    within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
-    within(table, "concurrency_limit", |limit| {
-        rename(limit, "max_concurrent_calls", "limit");
-        rename(limit, "max_requests", "limit");
-        rename(limit, "max_wait_duration", "max_wait");
-        rename(limit, "max_pending_requests", "max_waiting");
+    within(table, "retry", |retry| {
+        widen(retry, "backup_delay", "fixed");
+        codes_as_text(retry.get_mut("retryable_status_codes"));
     });
+    within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
+    adaptive_limit(table, found);
+    within(table, "concurrency_limit", |limit| words(limit, "concurrency_limit", found));
     retry_budget(table, "retry_budget", found);
     retry_budget(table, MAX_EXTRA_LOAD, found);
     within(table, "balance", |balance| {
-        rename(balance, "outlier_detection", "ejection");
-        within(balance, "ejection", super::grpc::outlier_detection);
+        words(balance, "balance", found);
+        within(balance, "ejection", |ejection| super::grpc::outlier_detection(ejection, found));
     });
-    for ignored in ["wait_for_ready", "max_request_message_bytes", "max_response_message_bytes"] {
+    for ignored in CHANNELS_OWN {
         if let Some(entry) = table.take(ignored) {
             let note = "is the channel's own affair; nothing here acts on it";
             found.notes.push(Problem::new(&entry.key_place, ignored, note));
         }
     }
+}
+
+/// Puts others' words of a section into ours.
+pub(super) fn words(table: &mut Table, section: &str, found: &mut Found) {
+    for word in WORDS.iter().filter(|word| word.section == section) {
+        let change = match word.form {
+            Form::Same => same,
+            Form::Percent => percent,
+            Form::Window | Form::WindowType => continue,
+        };
+        let Some(entry) = table.take(word.theirs) else { continue };
+        let value = Node::new(change(&entry.value), entry.value.place.clone());
+        let (outer, inner) = word
+            .ours
+            .split_once('.')
+            .map_or((None, word.ours), |(outer, inner)| (Some(outer), inner));
+        let table = match outer {
+            None => &mut *table,
+            Some(outer) => {
+                if table.get(outer).is_none_or(|node| node.as_table().is_none()) {
+                    let empty = Value::Table(Table::default());
+                    table.set(outer, Node::new(empty, value.place.clone()));
+                }
+                let Some(Node { value: Value::Table(inner), .. }) = table.get_mut(outer) else {
+                    continue;
+                };
+                inner
+            }
+        };
+        if let Some(first) = table.entry(inner) {
+            let (line, _) = first.key_place.line_and_column();
+            let message = format!("is `{}` in other words, which line {line} states", word.ours);
+            found.problems.push(Problem::new(&entry.key_place, entry.key, message));
+        }
+        table.set(inner, value);
+    }
+}
+
+/// A `concurrency_limit` with an `algorithm` is adaptive; so is a name of one alone.
+fn adaptive_limit(table: &mut Table, found: &mut Found) {
+    let of_algorithm = table.get("concurrency_limit").and_then(Node::as_table);
+    if of_algorithm.is_some_and(|limit| limit.get("algorithm").is_some())
+        && table.get("adaptive_limit").is_none()
+    {
+        rename(table, "concurrency_limit", "adaptive_limit");
+    }
+    within(table, "adaptive_limit", |limit| words(limit, "adaptive_limit", found));
+    let [fixed, adaptive] = LIMITS.map(|name| table.entry(name));
+    if let (Some(_), Some(adaptive)) = (is_stated(fixed), is_stated(adaptive)) {
+        let message = "stands beside `concurrency_limit`; state one of them: `max_limit` bounds an \
+                       adaptive limit";
+        found.problems.push(Problem::new(&adaptive.key_place, "adaptive_limit", message));
+    }
+}
+
+fn is_stated(entry: Option<&Entry>) -> Option<&Entry> {
+    entry.filter(|entry| !matches!(entry.value.value, Value::Null))
 }
 
 fn within(table: &mut Table, key: &str, change: impl FnOnce(&mut Table)) {
@@ -109,17 +169,6 @@ fn within(table: &mut Table, key: &str, change: impl FnOnce(&mut Table)) {
 pub(super) fn rename(table: &mut Table, from: &str, to: &str) {
     if let Some(entry) = table.take(from) {
         table.set(to, entry.value);
-    }
-}
-
-/// Moves a value to `to`, below a table of its own if that is a path of two.
-fn shift(table: &mut Table, from: &str, to: (&str, &str), change: impl FnOnce(&Node) -> Value) {
-    if let Some(entry) = table.take(from) {
-        let value = Node::new(change(&entry.value), entry.value.place.clone());
-        if table.get(to.0).is_none_or(|node| node.as_table().is_none()) {
-            table.set(to.0, Node::new(Value::Table(Table::default()), value.place.clone()));
-        }
-        within(table, to.0, |inner| inner.set(to.1, value));
     }
 }
 
@@ -146,8 +195,6 @@ fn same(node: &Node) -> Value {
 
 /// `100/s`: so many per period.
 fn rate(limit: &mut Table) {
-    rename(limit, "limit_for_period", "rate");
-    rename(limit, "limit_refresh_period", "period");
     let Some(written) = limit.get("rate").cloned() else { return };
     let Some((count, period)) = written.as_str().and_then(|text| text.split_once('/')) else {
         return;
@@ -165,12 +212,10 @@ fn rate(limit: &mut Table) {
 }
 
 /// Envoy's token bucket.
-fn token_bucket(table: &mut Table) {
+fn token_bucket(table: &mut Table, found: &mut Found) {
     let Some(mut entry) = table.take("token_bucket") else { return };
     if let Value::Table(bucket) = &mut entry.value.value {
-        rename(bucket, "max_tokens", "burst");
-        rename(bucket, "tokens_per_fill", "rate");
-        rename(bucket, "fill_interval", "period");
+        words(bucket, "token_bucket", found);
     }
     table.set("rate_limit", entry.value);
 }
@@ -196,13 +241,7 @@ fn resilience4j(breaker: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&kind.key_place, kind.key, missing));
     }
     let minimum = breaker.get("minimum_number_of_calls").cloned();
-    shift(breaker, "minimum_number_of_calls", ("error_rate", "minimum_calls"), same);
-    shift(breaker, "failure_rate_threshold", ("error_rate", "rate"), percent);
-    shift(breaker, "slow_call_rate_threshold", ("slow_calls", "rate"), percent);
-    shift(breaker, "slow_call_duration_threshold", ("slow_calls", "duration"), same);
-    rename(breaker, "wait_duration_in_open_state", "cool_down");
-    rename(breaker, "permitted_number_of_calls_in_half_open_state", "max_probes");
-    rename(breaker, "max_wait_duration_in_half_open_state", "probe_limit");
+    words(breaker, "circuit_breaker", found);
     if let Some(Node { value: Value::Table(slow), place }) = breaker.get_mut("slow_calls") {
         let usual = |value| Node::new(value, place.clone());
         let minimum = minimum.unwrap_or_else(|| usual(Value::Integer(100)));
@@ -330,13 +369,7 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&place, "retryableStatusCodes", missing));
     }
     let mut codes = codes.unwrap_or_else(|| Node::new(Value::List(Vec::new()), place.clone()));
-    if let Value::List(codes) = &mut codes.value {
-        for code in codes {
-            if let Value::Integer(number) = code.value {
-                code.value = Value::String(number.to_string());
-            }
-        }
-    }
+    codes_as_text(Some(&mut codes));
     retry.set("retryable_status_codes", codes);
     if is_hedging {
         let delay = grpc.take("hedging_delay").map(|entry| entry.value);
@@ -353,6 +386,17 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&entry.key_place, entry.key, "is no setting of gRPC's"));
     }
     table.set("retry", Node::new(Value::Table(retry), place));
+}
+
+/// gRPC allows the numbers of status codes.
+fn codes_as_text(codes: Option<&mut Node>) {
+    if let Some(Node { value: Value::List(codes), .. }) = codes {
+        for code in codes {
+            if let Value::Integer(number) = code.value {
+                code.value = Value::String(number.to_string());
+            }
+        }
+    }
 }
 
 /// gRPC counts the first attempt, and cuts what is above its cap of 5.

@@ -6,11 +6,11 @@ use outrigger_ratelimit::{
 use outrigger_retry::{RetryLayer, RetryService, TimeoutLayer, TimeoutService};
 use tower_layer::{Identity, Layer, Stack};
 
-use super::{AnyRequest, Enter, Inner, OfAttempt, OfCall, OfMethod, Wire};
+use super::{AnyRequest, EitherLimit, Enter, Inner, OfAttempt, OfCall, OfMethod, Wire};
 use crate::{Governance, ObserveGovernance};
 
-/// The layers of a client, in order: overall deadline, rate limit, concurrency limit, client
-/// throttle, retry and backup request, circuit breaker, attempt time-out.
+/// The layers of a client, in order: overall deadline, rate limit, concurrency or adaptive limit,
+/// client throttle, retry and backup request, circuit breaker, attempt time-out.
 ///
 /// What the policies of a method leave out does nothing. Layers outside all of it go around the
 /// made service as usual; [`around_attempts`](Self::around_attempts) puts one around each attempt.
@@ -60,7 +60,7 @@ type Throttled<S, W> = ClientThrottleService<
 type Limited<S, W> = RateLimitService<
     ConcurrencyLimitService<
         S,
-        OfMethod,
+        EitherLimit<OfMethod, <W as Wire>::Overload>,
         <W as Wire>::Completion,
         Inner<<W as Wire>::Context>,
         Inner<<W as Wire>::Context>,
@@ -160,7 +160,8 @@ where
             .context(context())
             .criticality(context())
             .layer(call);
-        let call = ConcurrencyLimitLayer::from_handle(OfMethod)
+        let limit = EitherLimit::new(OfMethod, wire.overload());
+        let call = ConcurrencyLimitLayer::from_handle(limit)
             .completion(wire.completion())
             .context(context())
             .criticality(context())

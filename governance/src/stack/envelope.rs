@@ -5,8 +5,7 @@ use outrigger_core::{
     AttemptContext, CarryContext, Classify, Criticality, MethodRef, NameMethod, Outcome, Rejection,
 };
 use outrigger_ratelimit::{
-    Asking, ChooseLimit, ChooseRateLimit, ChooseThrottle, Entry, Permit, ReadCriticality,
-    ThrottlePermit, Wait, Waiting,
+    ChooseRateLimit, ChooseThrottle, ReadCriticality, ThrottlePermit, Waiting,
 };
 use outrigger_retry::{
     Advice, CarryDeadline, ChooseRetry, ChooseTimeout, CloneRequest, CurrentRetry, Now, Protocol,
@@ -166,15 +165,6 @@ impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfMethod {
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
         request.state.rate.enter_for(&request.request, cost, deadline)
-    }
-}
-
-impl<R, O: ObserveGovernance> ChooseLimit<Governed<R, O>> for OfMethod {
-    type Permit = Permit<O>;
-    type Wait = Wait<O>;
-
-    fn enter_for(&self, request: &Governed<R, O>, asking: Asking) -> Entry<Permit<O>, Wait<O>> {
-        request.state.concurrency.enter_for(&request.request, asking)
     }
 }
 

@@ -1,17 +1,17 @@
 use outrigger_core::Rejection;
 use outrigger_ratelimit::{
-    Asking, ChooseLimit, ChooseRateLimit, ConcurrencyLimitLayer, ConcurrencyLimitService, Entry,
-    OneToken, Permit, RateLimitLayer, RateLimitService, Wait, Waiting,
+    ChooseRateLimit, ConcurrencyLimitLayer, ConcurrencyLimitService, OneToken, RateLimitLayer,
+    RateLimitService, Waiting,
 };
 use outrigger_retry::{TimeoutLayer, TimeoutService};
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use super::{AnyRequest, Enter, Governed, Inner, OfCall, OfMethod, Wire};
+use super::{AnyRequest, EitherLimit, Enter, Governed, Inner, OfCall, OfMethod, Wire};
 use crate::{Governance, ObserveGovernance};
 
-/// The layers of a server, in order: deadline, concurrency limit, rate limit; of the limits that of
-/// the whole server first, then that of the method.
+/// The layers of a server, in order: deadline, concurrency or adaptive limit, rate limit; of the
+/// limits that of the whole server first, then that of the method.
 ///
 /// What the policies leave out does nothing.
 #[derive(Debug)]
@@ -29,21 +29,12 @@ impl<W: Clone, O> Clone for ServerLayer<W, O> {
 /// The limits of a whole server.
 #[derive(Debug)]
 pub struct OfServer<O> {
-    governance: Governance<O>,
+    pub(super) governance: Governance<O>,
 }
 
 impl<O> Clone for OfServer<O> {
     fn clone(&self) -> Self {
         Self { governance: self.governance.clone() }
-    }
-}
-
-impl<R, O: ObserveGovernance> ChooseLimit<Governed<R, O>> for OfServer<O> {
-    type Permit = Permit<O>;
-    type Wait = Wait<O>;
-
-    fn enter_for(&self, request: &Governed<R, O>, asking: Asking) -> Entry<Permit<O>, Wait<O>> {
-        self.governance.server_live().load().concurrency.enter_for(&request.request, asking)
     }
 }
 
@@ -62,7 +53,7 @@ impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfServer<O> {
 
 type Concurrency<S, L, W> = ConcurrencyLimitService<
     S,
-    L,
+    EitherLimit<L, <W as Wire>::Overload>,
     <W as Wire>::Completion,
     Inner<<W as Wire>::Context>,
     Inner<<W as Wire>::Context>,
@@ -131,13 +122,15 @@ where
         let of_server = || OfServer { governance: self.governance.clone() };
         let handler = wire.inside(service);
         let handler = RateLimitLayer::from_handle(OfMethod).context(context()).layer(handler);
-        let handler = ConcurrencyLimitLayer::from_handle(OfMethod)
+        let limit = EitherLimit::new(OfMethod, wire.overload());
+        let handler = ConcurrencyLimitLayer::from_handle(limit)
             .completion(wire.completion())
             .context(context())
             .criticality(context())
             .layer(handler);
         let handler = RateLimitLayer::from_handle(of_server()).context(context()).layer(handler);
-        let handler = ConcurrencyLimitLayer::from_handle(of_server())
+        let limit = EitherLimit::new(of_server(), wire.overload());
+        let handler = ConcurrencyLimitLayer::from_handle(limit)
             .completion(wire.completion())
             .context(context())
             .criticality(context())

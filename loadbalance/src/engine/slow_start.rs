@@ -20,9 +20,9 @@ use outrigger_core::InvalidPolicy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowStartPolicy {
-    window: Duration,
-    aggression: f64,
-    min_share: f64,
+    pub(crate) window: Duration,
+    pub(crate) aggression: f64,
+    pub(crate) min_share: f64,
 }
 
 impl SlowStartPolicy {

@@ -8,12 +8,12 @@ use crate::hash::{HashKey, mix};
 /// Both ways are deterministic, and independent of the order in which endpoints are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubsetPolicy {
-    size: usize,
-    caller: Caller,
+    pub(crate) size: usize,
+    pub(crate) caller: Caller,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Caller {
+pub(crate) enum Caller {
     Index(u32),
     Name(Arc<str>),
 }

@@ -12,8 +12,8 @@ use outrigger_core::InvalidPolicy;
 /// Does not apply to the hashing pickers: a key must have the same endpoint for all callers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZonePolicy {
-    local: Arc<str>,
-    over_provisioning: f64,
+    pub(crate) local: Arc<str>,
+    pub(crate) over_provisioning: f64,
 }
 
 impl ZonePolicy {

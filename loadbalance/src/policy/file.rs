@@ -1,25 +1,37 @@
 //! Policies from configuration files, through twins that refuse what they do not know.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use outrigger_core::Enforcement;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use super::{BalancePolicy, Picker, ReportedPolicy, WithoutKey};
-use crate::{EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy};
+use crate::{EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy, engine::subset::Caller};
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "BalancePolicy"))]
 struct PolicyInFile {
+    /// Whether ejection acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// How an endpoint is picked.
     picker: PickerInFile,
+    /// How many more endpoints a call may go to when one cannot be connected. No retry is counted.
     failover_picks: u32,
+    /// How long an endpoint may take to become ready before the call goes on to another.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     connect_timeout: Duration,
+    /// When an endpoint is ejected. Null: never.
     ejection: Option<EjectionInFile>,
+    /// How the share of a new endpoint grows. Null: it has its whole share at once.
     slow_start: Option<SlowStartInFile>,
+    /// How the local zone is preferred. Null: zones do not matter.
     zones: Option<ZonesInFile>,
+    /// Which part of the endpoints is used. Null: all.
     subset: Option<SubsetInFile>,
+    /// Makes the random numbers repeatable, for tests and simulations.
     seed: Option<u64>,
 }
 
@@ -40,6 +52,17 @@ impl Default for PolicyInFile {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for BalancePolicy {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        PolicyInFile::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        PolicyInFile::json_schema(generator)
+    }
+}
+
 impl<'de> Deserialize<'de> for BalancePolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let file = PolicyInFile::deserialize(deserializer)?;
@@ -51,33 +74,75 @@ impl<'de> Deserialize<'de> for BalancePolicy {
             .picker(file.picker.into())
             .failover_picks(file.failover_picks)
             .connect_timeout(file.connect_timeout)
-            .ejection(ejection.map_err(Error::custom)?)
-            .slow_start(slow_start.map_err(Error::custom)?)
-            .zones(zones.map_err(Error::custom)?)
+            .ejection(ejection.map_err(D::Error::custom)?)
+            .slow_start(slow_start.map_err(D::Error::custom)?)
+            .zones(zones.map_err(D::Error::custom)?)
             .subset(file.subset.map(SubsetPolicy::from))
             .seed(file.seed)
             .build()
-            .map_err(Error::custom)
+            .map_err(D::Error::custom)
     }
 }
 
-#[derive(Deserialize)]
+/// A picker of the user's own does not stand in a file.
+impl Serialize for BalancePolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            enforcement,
+            picker,
+            failover_picks,
+            connect_timeout,
+            ejection,
+            slow_start,
+            zones,
+            subset,
+            seed,
+        } = self;
+        let picker = PickerInFile::of(picker)
+            .ok_or_else(|| S::Error::custom("a picker of the user's own stands in no file"))?;
+        let file = PolicyInFile {
+            enforcement: *enforcement,
+            picker,
+            failover_picks: *failover_picks,
+            connect_timeout: *connect_timeout,
+            ejection: ejection.as_ref().map(EjectionInFile::from),
+            slow_start: slow_start.as_ref().map(SlowStartInFile::from),
+            zones: zones.as_ref().map(ZonesInFile::from),
+            subset: subset.as_ref().map(SubsetInFile::from),
+            seed: *seed,
+        };
+        file.serialize(serializer)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Picker"))]
 enum PickerInFile {
+    /// At random, in proportion to the weights.
     WeightedRandom {},
+    /// One after the other, each as often.
     RoundRobin {},
+    /// One after the other, each in proportion to its weight and evenly spread.
     SmoothWeightedRoundRobin {},
+    /// The one of two with fewer calls in flight for its weight.
     LeastPending(LeastPendingInFile),
+    /// The one of two with the lower latency times calls in flight for its weight.
     PeakEwma(PeakEwmaInFile),
+    /// At random, in proportion to the capacity that the endpoints report.
     Reported(ReportedInFile),
+    /// By the request's key, on a ring of points.
     ConsistentHash(ConsistentHashInFile),
+    /// By the request's key, from a table.
     Maglev(MaglevInFile),
 }
 
 macro_rules! in_file {
     ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty = $usual:expr),* $(,)? }) => {
-        #[derive(Deserialize)]
+        #[derive(Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         struct $name { $($(#[$meta])* $field: $type),* }
 
         impl Default for $name {
@@ -89,32 +154,52 @@ macro_rules! in_file {
 }
 
 in_file!(LeastPendingInFile {
+    /// How long an endpoint counts as busy after a failure, or what latency it counts as.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     failure_penalty: Duration = Duration::from_secs(5),
 });
 
 in_file!(PeakEwmaInFile {
+    /// How fast old latencies are forgotten.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     decay: Duration = Duration::from_secs(10),
+    /// How long an endpoint counts as busy after a failure, or what latency it counts as.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     failure_penalty: Duration = Duration::from_secs(5),
 });
 
 in_file!(ReportedInFile {
+    /// A new endpoint's reports count only after it has reported for so long.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     blackout: Duration = ReportedPolicy::GRPC.blackout,
+    /// A report is forgotten after so long.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     expiration: Duration = ReportedPolicy::GRPC.expiration,
+    /// How much a share of errors lowers the weight, at least 0.
     error_penalty: f64 = ReportedPolicy::GRPC.error_penalty,
 });
 
 in_file!(ConsistentHashInFile {
+    /// Points on the ring per unit of weight, at least 1.
     points_per_weight: u32 = 100,
+    /// An endpoint gets at most this multiple of its share of the calls in flight: above 1. Null: no
+    /// bound.
     load_bound: Option<f64> = None,
+    /// What to do without a key.
     without_key: WithoutKey = WithoutKey::Random,
 });
 
-in_file!(MaglevInFile { table_size: u32 = 65_537, without_key: WithoutKey = WithoutKey::Random });
+in_file!(MaglevInFile {
+    /// Slots of the table: a prime number from 3 to 5000011.
+    table_size: u32 = 65_537,
+    /// What to do without a key.
+    without_key: WithoutKey = WithoutKey::Random,
+});
 
 impl From<PickerInFile> for Picker {
     fn from(file: PickerInFile) -> Self {
@@ -142,25 +227,74 @@ impl From<PickerInFile> for Picker {
     }
 }
 
+impl PickerInFile {
+    fn of(picker: &Picker) -> Option<Self> {
+        Some(match *picker {
+            Picker::WeightedRandom => Self::WeightedRandom {},
+            Picker::RoundRobin => Self::RoundRobin {},
+            Picker::SmoothWeightedRoundRobin => Self::SmoothWeightedRoundRobin {},
+            Picker::LeastPending { failure_penalty } => {
+                Self::LeastPending(LeastPendingInFile { failure_penalty })
+            }
+            Picker::PeakEwma { decay, failure_penalty } => {
+                Self::PeakEwma(PeakEwmaInFile { decay, failure_penalty })
+            }
+            Picker::Reported(ReportedPolicy { blackout, expiration, error_penalty }) => {
+                Self::Reported(ReportedInFile { blackout, expiration, error_penalty })
+            }
+            Picker::ConsistentHash { points_per_weight, load_bound, without_key } => {
+                let file = ConsistentHashInFile { points_per_weight, load_bound, without_key };
+                Self::ConsistentHash(file)
+            }
+            Picker::Maglev { table_size, without_key } => {
+                Self::Maglev(MaglevInFile { table_size, without_key })
+            }
+            Picker::Custom(_) => return None,
+        })
+    }
+}
+
 in_file!(EjectionInFile {
+    /// Ejects after so many failures in a row. 0 takes the rule out.
     consecutive_failures: u32 = 5,
+    /// Ejects when this share of an interval's calls failed. Null takes the rule out.
     error_rate: Option<f64> = EjectionPolicy::default().error_rate,
+    /// How many calls an endpoint needs in an interval for the error rate.
     error_rate_volume: u64 = EjectionPolicy::default().error_rate_volume,
+    /// Ejects whose success rate lies so many standard deviations below the mean of all. Null takes
+    /// the rule out.
     deviation: Option<f64> = EjectionPolicy::default().deviation,
+    /// How many calls an endpoint needs in an interval for the deviation.
     deviation_volume: u64 = EjectionPolicy::default().deviation_volume,
+    /// Ejects whose mean latency is so many times the median of the endpoints' means: above 1. Null
+    /// takes the rule out.
     latency: Option<f64> = EjectionPolicy::default().latency,
+    /// How many calls an endpoint needs in an interval for the latency.
     latency_volume: u64 = EjectionPolicy::default().latency_volume,
+    /// How many endpoints with enough calls the rules that compare them need.
     min_endpoints: usize = EjectionPolicy::default().min_endpoints,
+    /// Over which time rates are taken.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     interval: Duration = EjectionPolicy::default().interval,
+    /// How long the first ejection lasts; the n-th in a row lasts n times that.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     base_time: Duration = EjectionPolicy::default().base_time,
+    /// How long an ejection lasts at most.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_time: Duration = EjectionPolicy::default().max_time,
+    /// Prolongs each ejection at random by up to this share of it.
     jitter: f64 = EjectionPolicy::default().jitter,
+    /// The share of endpoints that may be ejected at a time; one always may.
     max_ejected: f64 = EjectionPolicy::default().max_ejected,
+    /// Whether the last endpoint may be ejected.
     may_eject_last: bool = EjectionPolicy::default().may_eject_last,
+    /// The share of healthy endpoints below which ejections are disregarded. 0: they never are.
     panic_threshold: f64 = EjectionPolicy::default().panic_threshold,
+    /// How many successes end the probation of an endpoint that returned; a failure before that
+    /// ejects it again.
     probation_successes: u32 = EjectionPolicy::default().probation_successes,
 });
 
@@ -187,12 +321,60 @@ impl EjectionInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&EjectionPolicy> for EjectionInFile {
+    fn from(policy: &EjectionPolicy) -> Self {
+        let &EjectionPolicy {
+            consecutive_failures,
+            error_rate,
+            error_rate_volume,
+            deviation,
+            deviation_volume,
+            latency,
+            latency_volume,
+            min_endpoints,
+            interval,
+            base_time,
+            max_time,
+            jitter,
+            max_ejected,
+            may_eject_last,
+            panic_threshold,
+            probation_successes,
+        } = policy;
+        Self {
+            // 0 takes the rule out.
+            consecutive_failures: consecutive_failures.map_or(0, NonZeroU32::get),
+            error_rate,
+            error_rate_volume,
+            deviation,
+            deviation_volume,
+            latency,
+            latency_volume,
+            min_endpoints,
+            interval,
+            base_time,
+            max_time,
+            jitter,
+            max_ejected,
+            may_eject_last,
+            panic_threshold,
+            probation_successes,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "SlowStart"))]
 struct SlowStartInFile {
+    /// How long the share grows.
     #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     window: Duration,
+    /// Bends the curve: above 1 it grows faster at first. Null stands for 1.
     aggression: Option<f64>,
+    /// The share to start from: above 0, at most 1. Null stands for 0.1.
     min_share: Option<f64>,
 }
 
@@ -204,10 +386,21 @@ impl SlowStartInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&SlowStartPolicy> for SlowStartInFile {
+    fn from(policy: &SlowStartPolicy) -> Self {
+        let &SlowStartPolicy { window, aggression, min_share } = policy;
+        Self { window, aggression: Some(aggression), min_share: Some(min_share) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Zones"))]
 struct ZonesInFile {
+    /// The caller's own zone.
     prefer: String,
+    /// How many times its healthy weight the local zone is good for, at least 1. Null stands for 1.4.
     over_provisioning: Option<f64>,
 }
 
@@ -217,11 +410,32 @@ impl ZonesInFile {
     }
 }
 
-#[derive(Deserialize)]
+impl From<&ZonePolicy> for ZonesInFile {
+    fn from(policy: &ZonePolicy) -> Self {
+        let ZonePolicy { local, over_provisioning } = policy;
+        Self { prefer: local.to_string(), over_provisioning: Some(*over_provisioning) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Subset"))]
 enum SubsetInFile {
-    ByIndex { index: u32, size: usize },
-    ByName { name: String, size: usize },
+    /// For callers that are numbered from 0.
+    ByIndex {
+        /// The caller's number.
+        index: u32,
+        /// How many endpoints it uses.
+        size: usize,
+    },
+    /// For callers that only have a name.
+    ByName {
+        /// The caller's name.
+        name: String,
+        /// How many endpoints it uses.
+        size: usize,
+    },
 }
 
 impl From<SubsetInFile> for SubsetPolicy {
@@ -229,6 +443,16 @@ impl From<SubsetInFile> for SubsetPolicy {
         match file {
             SubsetInFile::ByIndex { index, size } => Self::by_index(index, size),
             SubsetInFile::ByName { name, size } => Self::by_name(name, size),
+        }
+    }
+}
+
+impl From<&SubsetPolicy> for SubsetInFile {
+    fn from(policy: &SubsetPolicy) -> Self {
+        let SubsetPolicy { size, caller } = policy;
+        match caller {
+            Caller::Index(index) => Self::ByIndex { index: *index, size: *size },
+            Caller::Name(name) => Self::ByName { name: name.to_string(), size: *size },
         }
     }
 }
@@ -301,6 +525,8 @@ mod tests {
             .build()
             .unwrap();
         assert_eq!(policy, expected);
+        let written = serde_json::to_string(&policy).unwrap();
+        assert_eq!(read(&written).unwrap(), policy, "{written}");
     }
 
     #[test]

@@ -183,7 +183,9 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
         }
     }
 
-    pub(super) fn enter_with<C>(
+    /// Asks for a place for a call that `classifier` will judge, for a layer or a
+    /// [`ChooseLimit`](crate::ChooseLimit) of one's own: the permit learns the call's result.
+    pub fn enter_with<C>(
         &self,
         asking: Asking,
         classifier: C,

@@ -22,6 +22,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AdaptiveLimitPolicy {
     settings: Settings,
 }
@@ -37,6 +38,7 @@ pub struct AdaptiveLimitPolicyBuilder {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LimitAlgorithm {
     /// Keeps a short queue at the callee: [`Vegas`](crate::Vegas).
     #[default]
@@ -50,21 +52,38 @@ pub enum LimitAlgorithm {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// Which algorithm finds the limit.
     algorithm: LimitAlgorithm,
+    /// How many calls may run at first, from `min_limit` to `max_limit`.
     initial_limit: u32,
+    /// How many calls may always run, at least 1.
     min_limit: u32,
+    /// How many calls may ever run, at most 1000000.
     max_limit: u32,
+    /// How long a window lasts at least, from 1 ms. The limit changes once a window.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     min_window: Duration,
+    /// How long a window lasts at most, up to an hour.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_window: Duration,
+    /// How many calls must end in a window, at least 1.
     min_samples: u32,
+    /// What a call counts as that its caller drops before it has an answer.
     cut_short: CutShort,
+    /// How many calls may wait for a place at once; the others are refused at once.
     max_waiting: u32,
+    /// How long a call waits for a place at most.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_wait: Duration,
+    /// Which share of the limit the least critical calls leave free while more critical ones come:
+    /// 0 to 0.5.
     critical_reserve: f64,
 }
 

@@ -25,6 +25,7 @@ use crate::settings::{longer_than_zero, within};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConcurrencyLimitPolicy {
     settings: Settings,
 }
@@ -38,16 +39,28 @@ pub struct ConcurrencyLimitPolicyBuilder {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// How many calls may run at once, at least 1.
     limit: u32,
+    /// How many calls may wait for a place at once; the others are refused at once.
     max_waiting: u32,
+    /// How long a call waits for a place at most.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_wait: Duration,
+    /// Who goes first of those that wait, among calls that matter equally.
     order: WaitOrder,
+    /// When calls that wait are refused because of how long calls have to wait.
     shed_waiting: ShedWaiting,
+    /// Which share of the limit the least critical calls leave free while more critical ones come:
+    /// 0 to 0.5.
     critical_reserve: f64,
+    /// When refused calls are told to come back. Null: they are not told.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<outrigger_core::DurationInFile>"))]
     retry_after: Option<Duration>,
 }
 
@@ -55,6 +68,7 @@ struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WaitOrder {
     /// Who came first.
     #[default]
@@ -69,6 +83,7 @@ pub enum WaitOrder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ShedWaiting {
     /// Never: only `max_wait` ends a wait.
     #[default]
@@ -79,9 +94,11 @@ pub enum ShedWaiting {
     CoDel {
         /// A wait that is no sign of overload. 5 ms at Facebook.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         target: Duration,
         /// How long the wait must not fall below the target. 100 ms at Facebook.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         interval: Duration,
     },
     /// The queue is overloaded when the mean wait of a second, or of 2 000 calls, was longer than
@@ -91,6 +108,7 @@ pub enum ShedWaiting {
     MeanWait {
         /// A mean wait that is no sign of overload. 20 ms in `WeChat`.
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         threshold: Duration,
     },
 }

@@ -1,14 +1,20 @@
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use outrigger_core::{InvalidPolicy, Live, Observe, Rejection};
 
-use super::{io::IncomingConnections, listener::LimitedListener, weak::WeakConnectionLimit};
+use super::{
+    io::IncomingConnections, listener::LimitedListener, policy::ConnectionLimitPolicy,
+    weak::WeakConnectionLimit,
+};
 use crate::{
     Acquire, Asking, ConcurrencyLimit, ConcurrencyLimitEvent, ConcurrencyLimitPolicy, Permit,
 };
 
 /// What becomes of a connection beyond the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BeyondLimit {
     /// It is accepted and closed at once, so that the client knows (Kitex).
     #[default]
@@ -33,14 +39,14 @@ impl ConnectionLimit {
     ///
     /// When `connections` is 0.
     pub fn new(connections: u32, beyond: BeyondLimit) -> Result<Self, InvalidPolicy> {
-        // One waits at a time: each listener accepts one after the other.
-        let policy = ConcurrencyLimitPolicy::builder()
-            .limit(connections)
-            .max_waiting(if beyond == BeyondLimit::Wait { u32::MAX } else { 0 })
-            .max_wait(Duration::MAX)
-            .build()?;
-        let places = ConcurrencyLimit::builder(policy).name("connections").build();
-        Ok(Self { places, beyond })
+        Ok(Self::from_policy(ConnectionLimitPolicy::new(connections, beyond)?))
+    }
+
+    /// At most as many at once as `policy` says.
+    #[must_use]
+    pub fn from_policy(policy: ConnectionLimitPolicy) -> Self {
+        let places = ConcurrencyLimit::builder(policy.places()).name("connections").build();
+        Self { places, beyond: policy.beyond() }
     }
 
     /// Tells `observer` what the limit does. Makes the limit anew, so take handles after this.

@@ -26,6 +26,7 @@ use crate::settings::{longer_than_zero, within};
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateLimitPolicy {
     settings: Settings,
 }
@@ -39,14 +40,23 @@ pub struct RateLimitPolicyBuilder {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// How many calls may begin in each period, at least 1 and at most one per microsecond.
     rate: u32,
+    /// The time in which so many may begin. They may one by one, not all at its begin.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     period: Duration,
+    /// How many calls may begin at once after a pause, at least 1.
     burst: u32,
+    /// How many calls may wait at once; the others are refused at once.
     max_waiting: u32,
+    /// How long a call waits at most; one that would have to wait longer is refused at once.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_wait: Duration,
 }
 

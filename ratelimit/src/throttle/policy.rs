@@ -25,6 +25,7 @@ use crate::settings::within;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientThrottlePolicy {
     settings: Settings,
 }
@@ -39,6 +40,7 @@ pub struct ClientThrottlePolicyBuilder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CutShort {
     /// Nothing: who cancels says nothing about the callee. The default.
     #[default]
@@ -50,12 +52,19 @@ pub enum CutShort {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// How many calls are sent for each that the callee accepts: 1.01 to 100.
     k: f64,
+    /// How long a call counts: 100 ms to an hour.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     window: Duration,
+    /// How many calls there must be in the window before any is refused.
     min_requests: u32,
+    /// What a call counts as that its caller drops before it has an answer.
     cut_short: CutShort,
 }
 

@@ -20,6 +20,7 @@ use outrigger_core::InvalidPolicy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RetryBudgetPolicy {
     pub(super) rule: Rule,
 }
@@ -196,19 +197,29 @@ impl RetryBudgetPolicyBuilder {
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 enum Settings {
+    /// A share of the calls.
     Ratio {
+        /// Further attempts as a share of the calls in the window: 0 to 1.
         #[serde(default = "default_ratio")]
         ratio: f64,
+        /// How far back calls count: 20 ms to an hour.
         #[serde(default = "default_window", with = "humantime_serde")]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         window: Duration,
+        /// How many further attempts a window allows at least, however few its calls: 0 to 1000000.
         #[serde(default = "default_reserve")]
         reserve: u64,
     },
+    /// gRPC's `retryThrottling`.
     Throttling {
+        /// The tokens to begin with: 1 to 1000. Attempts are allowed while more than half are left.
         max_tokens: u32,
+        /// What a success adds: 0.001 to 1000. A failure takes one.
         token_ratio: f64,
     },
+    /// No limit.
     Unlimited,
 }
 

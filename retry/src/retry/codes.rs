@@ -15,6 +15,7 @@ use outrigger_core::InvalidPolicy;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Vec<String>", into = "Vec<String>"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrpcCodes {
     /// Bit `n` stands for code `n`.
     bits: u32,

@@ -25,6 +25,7 @@ use crate::{Backoff, QuantileDelay};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RetryPolicy {
     settings: Settings,
 }
@@ -34,6 +35,7 @@ pub struct RetryPolicy {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RetryMode {
     /// That the one before failed.
     Failure,
@@ -48,9 +50,14 @@ pub enum RetryMode {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BackupDelay {
     /// Always so long; 0 sends all attempts at once, as gRPC's `hedgingDelay` does.
-    Fixed(#[cfg_attr(feature = "serde", serde(with = "humantime_serde"))] Duration),
+    Fixed(
+        #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
+        Duration,
+    ),
     /// As long as a quantile of the method's latency.
     Quantile(QuantileDelay),
 }
@@ -70,32 +77,54 @@ impl From<QuantileDelay> for BackupDelay {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 struct Settings {
+    /// What makes a further attempt necessary.
     mode: RetryMode,
+    /// Whether the policy acts, only says what it would do, or does nothing.
     #[cfg_attr(feature = "serde", serde(default))]
     enforcement: Enforcement,
+    /// How many further attempts a call may make. Null stands for 2 (failure) or 1 (backup, mixed); at
+    /// most 5, 2 and 4. 0 switches the policy off.
     #[cfg_attr(feature = "serde", serde(default))]
     retries: Option<u32>,
+    /// How long an attempt may take before the next is sent beside it (backup, mixed).
     #[cfg_attr(feature = "serde", serde(default))]
     backup_delay: Option<BackupDelay>,
+    /// How long to wait before a retry. Null stands for an exponential back-off from 25 ms to 250 ms
+    /// (failure) or none (mixed).
     #[cfg_attr(feature = "serde", serde(default))]
     backoff: Option<Backoff>,
+    /// Whether the method may be executed more than once. If not, only what was never sent is sent
+    /// again.
     #[cfg_attr(feature = "serde", serde(default))]
     idempotent: bool,
+    /// The gRPC status codes that are retried, by name or number, whether or not the method is
+    /// idempotent.
     #[cfg_attr(feature = "serde", serde(default))]
     retryable_status_codes: Option<GrpcCodes>,
+    /// Whether the method answers with one message, over gRPC: an attempt then counts when its status
+    /// is there.
     #[cfg_attr(feature = "serde", serde(default))]
     unary: bool,
+    /// Whether a time-out is retried like a failure.
     #[cfg_attr(feature = "serde", serde(default = "yes"))]
     retry_timeouts: bool,
+    /// Whether a call that serves a retry is not retried.
     #[cfg_attr(feature = "serde", serde(default = "yes"))]
     chain_stop: bool,
+    /// How long after the call began no further attempt is sent. Null: no limit.
     #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<outrigger_core::DurationInFile>"))]
     max_duration: Option<Duration>,
+    /// The longest wait that a server may ask for; when it asks for more, the call is not retried.
     #[cfg_attr(feature = "serde", serde(default = "max_pushback", with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     max_pushback: Duration,
+    /// How much time must be left before the deadline for an attempt to be sent.
     #[cfg_attr(feature = "serde", serde(default = "min_time_left", with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
     min_time_left: Duration,
 }
 

@@ -17,6 +17,7 @@ use outrigger_core::{Enforcement, InvalidPolicy};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Settings", into = "Settings"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimeoutPolicy {
     settings: Settings,
 }
@@ -24,10 +25,15 @@ pub struct TimeoutPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Settings {
+    /// Whether the policy acts, only says what it would do, or does nothing.
     enforcement: Enforcement,
+    /// How long it may take, longer than 0. Null: no limit.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<outrigger_core::DurationInFile>"))]
     timeout: Option<Duration>,
+    /// Whether an earlier deadline that comes with the request counts.
     honour_request: bool,
 }
 
