@@ -273,6 +273,27 @@ async fn a_server_gives_up_what_its_caller_does_not_wait_for() {
     timeout(Duration::from_secs(20), ends.recv()).await.expect("long before an hour");
 }
 
+#[tokio::test]
+async fn what_a_handler_calls_ends_when_its_own_call_must() {
+    let (address, _) = server(i64::MAX, true).await;
+    let free = Governance::new(PolicySet::default());
+    let below = client(address, free.volo_client());
+    let (told, mut errors) = tokio::sync::mpsc::unbounded_channel();
+    let pass_on = move |number| {
+        let (below, told) = (below.clone(), told.clone());
+        async move {
+            let error = below.greet(number).await.expect_err("late");
+            told.send(rejection(&error).map(|refusal| refusal.kind())).expect("listened to");
+            Err(error.into())
+        }
+    };
+    let address = serve(pass_on, free.volo_server()).await.expect("a server");
+    let impatient = Governance::new(set("defaults: {timeout: 50ms}"));
+    client(address, impatient.volo_client()).greet(7).await.expect_err("late");
+    let error = timeout(Duration::from_secs(20), errors.recv()).await.expect("long before an hour");
+    assert_eq!(error, Some(Some(RejectionKind::DeadlineExceeded)));
+}
+
 struct Tag;
 
 fn context() -> ClientContext {

@@ -2,16 +2,17 @@
 
 use std::{
     cell::RefCell,
-    future::pending,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     task::{Context as TaskContext, Poll},
+    time::Duration,
 };
 
 use metainfo::{Backward, Forward, METAINFO, MetaInfo};
-use tokio::time::Instant;
+use outrigger_core::Rejection;
+use tokio::time::{Instant, sleep};
 use tower_service::Service as TowerService;
 use volo::{
     FastStr, Service,
@@ -127,9 +128,12 @@ where
     let result = if number > 0 { marked(number, calling).await } else { calling.await };
     match result {
         Ok(response) => Ok(Answer { response, own }),
-        // Volo's own timer, which was told the same deadline. The time-out around says it better,
-        // and its timer ends this in the same moment.
-        Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => pending().await,
+        Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+            // Volo's own timer, which was told the same deadline. Where a time-out of the policies
+            // is around, it ends this while it is pending, and tells its observer.
+            sleep(Duration::from_millis(1)).await;
+            Err(Rejection::deadline_exceeded("timeout", "timed_out").sent().into())
+        }
         Err(error) => Err(ThriftError::Failed(error)),
     }
 }

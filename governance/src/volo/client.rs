@@ -106,12 +106,14 @@ where
     }
 }
 
-/// Only a call in a chain of retries has a context before the layers give it one.
+/// What the call that is being served says. Without one there is nothing to say.
 fn first_context() -> Option<AttemptContext> {
-    serves_retry().then(|| {
+    let chain = Chain::current();
+    let (is_retry, deadline) = (chain.is_retry() || serves_retry(), chain.deadline());
+    (is_retry || deadline.is_some()).then(|| {
         let mut context = AttemptContext::default();
-        context.caller_is_retry = true;
-        context.deadline = Chain::current().deadline();
+        context.caller_is_retry = is_retry;
+        context.deadline = deadline;
         context
     })
 }

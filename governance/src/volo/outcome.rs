@@ -75,6 +75,11 @@ impl<Req> CarryContext<Call<Req>> for Thrift {
     fn set_context(&self, call: &mut Call<Req>, context: AttemptContext) {
         InCall.set_context(call, context);
     }
+
+    /// Volo's balancer asks nobody which endpoints were tried, so no list of them is made.
+    fn carries(&self) -> bool {
+        false
+    }
 }
 
 impl<Req, R> Protocol<Call<Req>, Answer<R>, ThriftError<ClientError>> for Thrift {
