@@ -141,6 +141,8 @@ mod set;
 mod stack;
 #[cfg(feature = "governance")]
 mod state;
+#[cfg(feature = "volo")]
+pub mod volo;
 
 pub use outrigger_core as core;
 

@@ -118,6 +118,11 @@ impl<O: ObserveGovernance> Governance<O> {
 }
 
 impl<W, O, A> ClientLayer<W, O, A> {
+    #[cfg(feature = "volo")]
+    pub(crate) const fn governance(&self) -> &Governance<O> {
+        &self.governance
+    }
+
     /// Puts `layer` around each attempt, inside the retries and outside the circuit breaker. It
     /// sees requests as [`Governed`](super::Governed).
     #[must_use]

@@ -44,7 +44,7 @@ where
 
 /// The inside of a stack: gives the request to the user's service.
 #[derive(Clone, Debug)]
-pub struct Leave<S>(pub(super) S);
+pub struct Leave<S>(pub(crate) S);
 
 impl<S, R, O> Service<Governed<R, O>> for Leave<S>
 where
