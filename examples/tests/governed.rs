@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use outrigger::{Format, Governance, PolicySet};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use outrigger::{
+    Format, Governance, PolicySet,
+    observability::{FacadeMeter, ObserveLayer},
+};
 use outrigger_core::{MethodRef, RejectionResponseLayer};
 use outrigger_examples::greeter::{greet, serve_by, serve_governed};
 use tokio::time::{Instant, sleep};
@@ -76,6 +80,44 @@ services:
     assert!(calls.load(Ordering::Relaxed) > 6);
     let refused = greet(client, 7).await.expect_err("beyond the rate");
     assert_eq!(refused.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn calls_and_attempts_are_counted_by_method_and_outcome() {
+    // Fails every other call.
+    let calls = Arc::new(AtomicU64::new(0));
+    let attend = move |_| {
+        let n = calls.fetch_add(1, Ordering::Relaxed);
+        async move { !n.is_multiple_of(2) }
+    };
+    let address = serve_by(attend).await.expect("a server");
+    let governance = Governance::new(set(
+        "{retry_budget: unlimited, defaults: {retry: {mode: failure, idempotent: true, backoff: none}}}",
+    ));
+    let recorder = PrometheusBuilder::new().with_recommended_naming(true).build_recorder();
+    let scrape = recorder.handle();
+    let seen = ObserveLayer::client().target("greeter").meter(FacadeMeter::with_recorder(recorder));
+    let client = ServiceBuilder::new()
+        .layer(governance.tonic_client().observe(seen))
+        .map_err(|error: tonic::transport::Error| Status::from_error(error.into()))
+        .service(channel(address).await);
+    for number in 0..5 {
+        greet(client.clone(), number).await.expect("the second attempt succeeds");
+    }
+    let text = scrape.render();
+    let count = |metric: &str, labels: [&str; 2]| {
+        let name = format!("{metric}_seconds_count");
+        let is_it = |line: &&str| {
+            line.starts_with(&name) && labels.iter().all(|label| line.contains(label))
+        };
+        let line = text.lines().find(is_it).unwrap_or_else(|| panic!("{name} in {text}"));
+        line.rsplit(' ').next().and_then(|count| count.parse().ok())
+    };
+    let of_rpc = r#"rpc_method="outrigger.examples.Greeter/Greet""#;
+    let of_grpc = r#"grpc_method="outrigger.examples.Greeter/Greet""#;
+    assert_eq!(count("rpc_client_call_duration", [of_rpc, r#"="success""#]), Some(5));
+    assert_eq!(count("grpc_client_attempt_duration", [of_grpc, r#"="OK""#]), Some(5));
+    assert_eq!(count("grpc_client_attempt_duration", [of_grpc, r#"="UNAVAILABLE""#]), Some(5));
 }
 
 #[tokio::test]

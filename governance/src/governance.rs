@@ -11,7 +11,7 @@ use outrigger_retry::RetryBudget;
 use crate::{
     InvalidPolicies, LoadError, MethodPolicy, MethodState, ObserveGovernance, PolicyEvent,
     PolicySet,
-    state::{Adapting, Making, Off, Slot, replace_changed},
+    state::{Adapting, Making, OTHER, Off, Slot, named, replace_changed},
 };
 
 /// The policies in force, and the running state of every method.
@@ -116,9 +116,6 @@ impl<O> ServerState<O> {
 
 const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// The name of calls that say no method: the word of OpenTelemetry's conventions.
-const OTHER: MethodRef<'static> = MethodRef { service: "_OTHER", method: "_OTHER" };
-
 impl Governance {
     /// Governs by `set`, and tells nobody.
     #[must_use]
@@ -157,7 +154,7 @@ impl<O: ObserveGovernance> Governance<O> {
         let name = method.unwrap_or(OTHER);
         let make = || {
             let method = name.to_owned();
-            let state = self.making(&method, method_if_named(name)).state(&method, None);
+            let state = self.making(&method).state(&method, None);
             (method, Slot::new(state))
         };
         self.shared.methods.with(&name, make, |slot| {
@@ -172,11 +169,11 @@ impl<O: ObserveGovernance> Governance<O> {
         })
     }
 
-    fn making(&self, method: &Method, named: Option<MethodRef<'_>>) -> Making<'_, O> {
+    fn making(&self, method: &Method) -> Making<'_, O> {
         // The version first: what is read after it is of that version or a newer one.
         let version = self.shared.current.version();
         let current = self.shared.current.load();
-        let policy = Arc::clone(current.set.method_shared(named));
+        let policy = Arc::clone(current.set.method_shared(named(method)));
         let policy = current.switched(method, policy);
         let budget = self.with_service(method.service(), |service| service.budget.clone());
         Making { policy, version, budget, off: &self.shared.off, observer: &self.shared.observer }
@@ -184,7 +181,7 @@ impl<O: ObserveGovernance> Governance<O> {
 
     fn bring_up_to_date(&self, slot: &Slot<O>, waits: bool) {
         slot.follow(waits, |old| {
-            let making = self.making(&old.method, method_if_named(old.method.as_ref()));
+            let making = self.making(&old.method);
             let is_newer = making.version != old.version;
             is_newer.then(|| making.state(&old.method, Some(old)))
         });
@@ -380,11 +377,6 @@ impl<O: ObserveGovernance> Governance<O> {
         drop(one_at_a_time);
         version
     }
-}
-
-/// The stand-in for calls without a method has no policy of its own.
-fn method_if_named(name: MethodRef<'_>) -> Option<MethodRef<'_>> {
-    (name != OTHER).then_some(name)
 }
 
 impl Current {

@@ -89,6 +89,15 @@
 //! - `Governance::switch` enforces, shadows or disables by hand, over what any file says.
 //! - Who observes is told `PolicyEvent::Replaced` and `Refused`, with the reason.
 //!
+//! # Looking on
+//!
+//! `governance.tonic_client().observe(ObserveLayer::client()..)` counts and times each call and each
+//! attempt by method and outcome, and makes them spans whose context is passed on, as the given
+//! layer says (features `metrics`, `opentelemetry`, `tracing`, `tracing-opentelemetry`); likewise
+//! for a server. Without it nobody looks on, and nothing is paid. What governance decides is told
+//! to the observer of `Governance::with_observer`: `GovernanceMetrics`, `SpanEvents`, `StateLog`
+//! and `Diagnosis` of `observability` are such observers, and so is a pair of two.
+//!
 //! # The program `outrigger`
 //!
 //! With the feature `cli`: `outrigger check FILE` shows everything that is wrong in a file, and
@@ -106,7 +115,7 @@
 //! | --- | --- |
 //! | `governance` | policy files, their reload, the composed stacks; and the four crates below |
 //! | `circuitbreak`, `loadbalance`, `observability`, `ratelimit`, `retry` | the crate of that name, as a module |
-//! | `diagnosis`, `metrics`, `opentelemetry`, `tracing` | `observability` with that feature; with `governance`, its metrics, logs and page know what governs |
+//! | `diagnosis`, `metrics`, `opentelemetry`, `tracing`, `tracing-opentelemetry` | `observability` with that feature; with `governance`, its metrics, logs and page know what governs |
 //! | `http` | HTTP requests and responses |
 //! | `tonic` | `http`, and stacks over `tonic` channels |
 //! | `cli` | the program `outrigger` |
@@ -161,6 +170,8 @@ pub use outrigger_retry as retry;
 pub use self::stack::{GrpcWire, HttpWire};
 #[cfg(all(feature = "governance", feature = "tonic"))]
 pub use self::stack::{LeaveForTonic, TonicWire};
+#[cfg(all(feature = "governance", feature = "observability"))]
+pub use self::stack::{ObservedBy, ObservedWire};
 #[cfg(feature = "governance")]
 pub use self::{
     event::{ObserveGovernance, PolicyEvent},

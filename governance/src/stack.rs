@@ -4,9 +4,13 @@ mod client;
 mod enter;
 mod envelope;
 mod limit;
+#[cfg(feature = "observability")]
+mod observed;
 mod server;
 mod wire;
 
+#[cfg(feature = "observability")]
+pub use self::observed::{ObservedBy, ObservedWire};
 #[cfg(feature = "http")]
 pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{

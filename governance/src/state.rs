@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Method};
+use outrigger_core::{Criticality, Enforcement, Idle, Live, Method, MethodRef};
 use outrigger_ratelimit::{
     AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit,
     ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy,
@@ -11,6 +11,14 @@ use outrigger_ratelimit::{
 use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
 use crate::{MethodPolicy, ObserveGovernance};
+
+/// The name of calls that say no method: the word of OpenTelemetry's conventions.
+pub(crate) const OTHER: MethodRef<'static> = MethodRef { service: "_OTHER", method: "_OTHER" };
+
+/// The stand-in for calls without a method has no policy of its own.
+pub(crate) fn named(method: &Method) -> Option<MethodRef<'_>> {
+    Some(method.as_ref()).filter(|name| *name != OTHER)
+}
 
 /// What governs one call, from its begin to its end: it never changes under a call.
 ///
@@ -36,6 +44,12 @@ impl<O> MethodState<O> {
     #[must_use]
     pub const fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// The method, if the calls say one.
+    #[cfg(feature = "observability")]
+    pub(crate) fn named(&self) -> Option<MethodRef<'_>> {
+        named(&self.method)
     }
 
     /// The policies that govern it.

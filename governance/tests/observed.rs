@@ -1,20 +1,18 @@
 //! What governs is seen: as metrics, on the page, in the log.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+mod support;
 
 use outrigger::{
     Format, Governance, PolicySet,
     circuitbreak::{CircuitBreakerPolicy, State},
     core::{Enforcement, Method, MethodRef, Outcome},
     observability::{
-        CannotChange, Change, Count, CountUpDown, Diagnosis, GovernanceMetrics, Label, LimitRow,
-        Meter, Metric, Record, Set, SpanEvents, StateLog,
+        CannotChange, Change, Diagnosis, GovernanceMetrics, LimitRow, SpanEvents, StateLog, names,
     },
     ratelimit::RateLimitPolicy,
 };
+
+use crate::support::Memory;
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
 const ADD: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Add" };
@@ -39,70 +37,22 @@ fn policies(text: &str) -> PolicySet {
     PolicySet::parse("policies.yaml", text, Format::Yaml).expect("valid")
 }
 
-type Counts = Arc<Mutex<BTreeMap<String, u64>>>;
-
-/// Keeps the counters, by name and labels.
-#[derive(Clone, Default)]
-struct Counters(Counts);
-
-struct Counter {
-    name: String,
-    counts: Counts,
-}
-
-impl Meter for Counters {
-    fn counter(&self, metric: &'static Metric, labels: &[Label<'_>]) -> Arc<dyn Count> {
-        let labels: Vec<_> = labels.iter().map(|(_, value)| *value).collect();
-        let name = format!("{} {}", metric.name, labels.join(" "));
-        Arc::new(Counter { name, counts: Arc::clone(&self.0) })
-    }
-
-    fn up_down(&self, _: &'static Metric, _: &[Label<'_>]) -> Arc<dyn CountUpDown> {
-        Arc::new(Nothing)
-    }
-
-    fn gauge(&self, _: &'static Metric, _: &[Label<'_>]) -> Arc<dyn Set> {
-        Arc::new(Nothing)
-    }
-
-    fn histogram(&self, _: &'static Metric, _: &[Label<'_>]) -> Arc<dyn Record> {
-        Arc::new(Nothing)
-    }
-}
-
-impl Count for Counter {
-    fn count(&self, more: u64) {
-        *self.counts.lock().expect("not poisoned").entry(self.name.clone()).or_default() += more;
-    }
-}
-
-struct Nothing;
-
-impl CountUpDown for Nothing {
-    fn add(&self, _: i32) {}
-}
-
-impl Set for Nothing {
-    fn set(&self, _: f64) {}
-}
-
-impl Record for Nothing {
-    fn record(&self, _: f64) {}
-}
-
 #[tokio::test(start_paused = true)]
 async fn reloads_and_refusals_are_counted_and_stand_on_the_page() {
-    let counters = Counters::default();
-    let metrics = GovernanceMetrics::new(counters.clone());
+    let meter = Memory::default();
+    let metrics = GovernanceMetrics::new(meter.clone());
     let diagnosis = Diagnosis::new();
     let observer = (metrics, (diagnosis.clone(), (StateLog::default(), SpanEvents)));
     let governance = Governance::with_observer(policies(POLICIES), observer);
     governance.replace_text("policies.yaml", POLICIES, Format::Yaml).expect("valid");
     governance.replace_text("policies.yaml", "defaultz: {}", Format::Yaml).expect_err("a typo");
 
-    let counts = counters.0.lock().expect("not poisoned").clone();
-    assert_eq!(counts["outrigger.policy.reloads policies.yaml applied"], 1);
-    assert_eq!(counts["outrigger.policy.reloads policies.yaml refused"], 1);
+    let reloads = |result| {
+        let labels = [(names::KEY, "policies.yaml"), (names::RESULT, result)];
+        meter.sum(names::POLICY_RELOADS, &labels)
+    };
+    assert_eq!((reloads("applied"), reloads("refused")), (1, 1));
+    assert_eq!(meter.told(names::POLICY_RELOADS, &[]), 2, "no other series");
     let texts: Vec<_> = diagnosis.snapshot().events.into_iter().map(|event| event.text).collect();
     assert!(texts.iter().any(|text| text.contains("is in force")), "{texts:?}");
     assert!(texts.iter().any(|text| text.contains("was refused")), "{texts:?}");
@@ -209,12 +159,12 @@ async fn to_enforce_on_the_page_takes_a_switch_back_so_that_later_sets_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_switch_counts_as_no_reload() {
-    let counters = Counters::default();
+    let meter = Memory::default();
     let diagnosis = Diagnosis::new();
-    let observer = (GovernanceMetrics::new(counters.clone()), diagnosis.clone());
+    let observer = (GovernanceMetrics::new(meter.clone()), diagnosis.clone());
     let governance = Governance::with_observer(policies(POLICIES), observer);
     governance.switch(None, None, Some(Enforcement::Shadow));
-    assert!(counters.0.lock().expect("not poisoned").is_empty());
+    assert_eq!(meter.told(names::POLICY_RELOADS, &[]), 0);
     assert!(diagnosis.snapshot().events.is_empty());
 }
 

@@ -13,21 +13,24 @@ use crate::{Governance, ObserveGovernance};
 /// client throttle, retry and backup request, circuit breaker, attempt time-out.
 ///
 /// What the policies of a method leave out does nothing. Layers outside all of it go around the
-/// made service as usual; [`around_attempts`](Self::around_attempts) puts one around each attempt.
-/// To replace a layer, leave its policy out of the file and put another in its place.
+/// made service as usual; [`around_calls`](Self::around_calls) puts one around each call, inside
+/// the look-up of its method, and [`around_attempts`](Self::around_attempts) one around each
+/// attempt. To replace a layer, leave its policy out of the file and put another in its place.
 #[derive(Debug)]
-pub struct ClientLayer<W, O = (), A = Identity> {
+pub struct ClientLayer<W, O = (), A = Identity, C = Identity> {
     governance: Governance<O>,
-    wire: W,
+    pub(super) wire: W,
     around_attempts: A,
+    around_calls: C,
 }
 
-impl<W: Clone, O, A: Clone> Clone for ClientLayer<W, O, A> {
+impl<W: Clone, O, A: Clone, C: Clone> Clone for ClientLayer<W, O, A, C> {
     fn clone(&self) -> Self {
         Self {
             governance: self.governance.clone(),
             wire: self.wire.clone(),
             around_attempts: self.around_attempts.clone(),
+            around_calls: self.around_calls.clone(),
         }
     }
 }
@@ -71,14 +74,10 @@ type Limited<S, W> = RateLimitService<
 >;
 
 /// What a call goes through, its attempts in `A`.
-pub type ClientStack<A, W, O> = Enter<
-    TimeoutService<
-        Limited<Throttled<Retries<A, W>, W>, W>,
-        OfCall,
-        Inner<<W as Wire>::Deadline>,
-        O,
-    >,
-    W,
+pub type ClientStack<A, W, O> = TimeoutService<
+    Limited<Throttled<Retries<A, W>, W>, W>,
+    OfCall,
+    Inner<<W as Wire>::Deadline>,
     O,
 >;
 
@@ -86,7 +85,8 @@ impl<O: ObserveGovernance> Governance<O> {
     /// The layers of a client whose requests are `wire`.
     #[must_use]
     pub fn client_over<W: Wire>(&self, wire: W) -> ClientLayer<W, O> {
-        ClientLayer { governance: self.clone(), wire, around_attempts: Identity::new() }
+        let (around_attempts, around_calls) = (Identity::new(), Identity::new());
+        ClientLayer { governance: self.clone(), wire, around_attempts, around_calls }
     }
 
     /// The layers of a client of any protocol, whose methods `namer` names.
@@ -117,28 +117,40 @@ impl<O: ObserveGovernance> Governance<O> {
     }
 }
 
-impl<W, O, A> ClientLayer<W, O, A> {
+impl<W, O, A, C> ClientLayer<W, O, A, C> {
     #[cfg(feature = "volo")]
     pub(crate) const fn governance(&self) -> &Governance<O> {
         &self.governance
     }
 
-    /// Puts `layer` around each attempt, inside the retries and outside the circuit breaker. It
-    /// sees requests as [`Governed`](super::Governed).
+    /// Puts `layer` around each attempt, inside the retries and outside the circuit breaker, and
+    /// outside those that were put there before. It sees requests as
+    /// [`Governed`](super::Governed).
     #[must_use]
-    pub fn around_attempts<L>(self, layer: L) -> ClientLayer<W, O, Stack<A, L>> {
-        let Self { governance, wire, around_attempts } = self;
-        ClientLayer { governance, wire, around_attempts: Stack::new(around_attempts, layer) }
+    pub fn around_attempts<L>(self, layer: L) -> ClientLayer<W, O, Stack<A, L>, C> {
+        let Self { governance, wire, around_attempts, around_calls } = self;
+        let around_attempts = Stack::new(around_attempts, layer);
+        ClientLayer { governance, wire, around_attempts, around_calls }
+    }
+
+    /// Puts `layer` around each call, outside the overall deadline and those that were put there
+    /// before. It sees requests as [`Governed`](super::Governed).
+    #[must_use]
+    pub fn around_calls<L>(self, layer: L) -> ClientLayer<W, O, A, Stack<C, L>> {
+        let Self { governance, wire, around_attempts, around_calls } = self;
+        let around_calls = Stack::new(around_calls, layer);
+        ClientLayer { governance, wire, around_attempts, around_calls }
     }
 }
 
-impl<S, W, O, A> Layer<S> for ClientLayer<W, O, A>
+impl<S, W, O, A, C> Layer<S> for ClientLayer<W, O, A, C>
 where
     W: Wire,
     O: ObserveGovernance,
     A: Layer<AttemptStack<S, W, O>>,
+    C: Layer<ClientStack<A::Service, W, O>>,
 {
-    type Service = ClientStack<A::Service, W, O>;
+    type Service = Enter<C::Service, W, O>;
 
     fn layer(&self, service: S) -> Self::Service {
         let wire = &self.wire;
@@ -176,6 +188,7 @@ where
             .carry(deadline())
             .observe(observer.clone())
             .layer(call);
-        Enter { inner: call, wire: self.wire.clone(), governance: self.governance.clone() }
+        let inner = self.around_calls.layer(call);
+        Enter { inner, wire: self.wire.clone(), governance: self.governance.clone() }
     }
 }

@@ -24,11 +24,18 @@ pub struct Governed<R, O = ()> {
     /// The request.
     pub request: R,
     pub(super) state: Arc<MethodState<O>>,
+    attempt: u32,
 }
 
 impl<R, O> Governed<R, O> {
     pub(super) const fn new(request: R, state: Arc<MethodState<O>>) -> Self {
-        Self { request, state }
+        Self { request, state, attempt: 0 }
+    }
+
+    /// The number of the attempt within its call, from 0.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// What governs the call.
@@ -75,15 +82,15 @@ impl<R, O, C: CloneRequest<R>> CloneRequest<Governed<R, O>> for Inner<C> {
     type Kept = (Option<C::Kept>, Arc<MethodState<O>>);
 
     fn once(&self, request: Governed<R, O>) -> Self::Sent {
-        let Governed { request, state } = request;
-        Governed { request: self.0.once(request), state }
+        let Governed { request, state, attempt } = request;
+        Governed { request: self.0.once(request), state, attempt }
     }
 
     fn keep(&self, request: Governed<R, O>) -> (Self::Sent, Option<Self::Kept>) {
-        let Governed { request, state } = request;
+        let Governed { request, state, attempt } = request;
         let (sent, kept) = self.0.keep(request);
         let kept = kept.map(|kept| (Some(kept), Arc::clone(&state)));
-        (Governed { request: sent, state }, kept)
+        (Governed { request: sent, state, attempt }, kept)
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Self::Sent> {
@@ -93,7 +100,7 @@ impl<R, O, C: CloneRequest<R>> CloneRequest<Governed<R, O>> for Inner<C> {
         if inner.is_none() {
             *kept = None;
         }
-        Some(Governed { request, state })
+        Some(Governed::new(request, state))
     }
 }
 
@@ -105,6 +112,7 @@ where
     type Settle = P::Settle;
 
     fn begin_attempt(&self, request: &mut Governed<R, O>, context: &AttemptContext, previous: u32) {
+        request.attempt = context.number;
         self.0.begin_attempt(&mut request.request, context, previous);
     }
 

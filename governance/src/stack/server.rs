@@ -5,7 +5,7 @@ use outrigger_ratelimit::{
 };
 use outrigger_retry::{TimeoutLayer, TimeoutService};
 use tokio::time::Instant;
-use tower_layer::Layer;
+use tower_layer::{Identity, Layer, Stack};
 
 use super::{AnyRequest, EitherLimit, Enter, Governed, Inner, OfCall, OfMethod, Wire};
 use crate::{Governance, ObserveGovernance};
@@ -13,16 +13,22 @@ use crate::{Governance, ObserveGovernance};
 /// The layers of a server, in order: deadline, concurrency or adaptive limit, rate limit; of the
 /// limits that of the whole server first, then that of the method.
 ///
-/// What the policies leave out does nothing.
+/// What the policies leave out does nothing. [`around_calls`](Self::around_calls) puts a layer
+/// outside all of it, but inside the look-up of a call's method.
 #[derive(Debug)]
-pub struct ServerLayer<W, O = ()> {
+pub struct ServerLayer<W, O = (), C = Identity> {
     governance: Governance<O>,
-    wire: W,
+    pub(super) wire: W,
+    around_calls: C,
 }
 
-impl<W: Clone, O> Clone for ServerLayer<W, O> {
+impl<W: Clone, O, C: Clone> Clone for ServerLayer<W, O, C> {
     fn clone(&self) -> Self {
-        Self { governance: self.governance.clone(), wire: self.wire.clone() }
+        Self {
+            governance: self.governance.clone(),
+            wire: self.wire.clone(),
+            around_calls: self.around_calls.clone(),
+        }
     }
 }
 
@@ -62,22 +68,14 @@ type Concurrency<S, L, W> = ConcurrencyLimitService<
 type Rate<S, L, W> = RateLimitService<S, L, OneToken, Inner<<W as Wire>::Context>>;
 
 /// What a call goes through before the handler `S`.
-pub type ServerStack<S, W, O> = Enter<
-    TimeoutService<
-        Concurrency<
-            Rate<
-                Concurrency<Rate<<W as Wire>::Inside<S>, OfMethod, W>, OfMethod, W>,
-                OfServer<O>,
-                W,
-            >,
-            OfServer<O>,
-            W,
-        >,
-        OfCall,
-        Inner<<W as Wire>::Deadline>,
-        O,
+pub type ServerStack<S, W, O> = TimeoutService<
+    Concurrency<
+        Rate<Concurrency<Rate<<W as Wire>::Inside<S>, OfMethod, W>, OfMethod, W>, OfServer<O>, W>,
+        OfServer<O>,
+        W,
     >,
-    W,
+    OfCall,
+    Inner<<W as Wire>::Deadline>,
     O,
 >;
 
@@ -85,7 +83,7 @@ impl<O: ObserveGovernance> Governance<O> {
     /// The layers of a server whose requests are `wire`.
     #[must_use]
     pub fn server_over<W: Wire>(&self, wire: W) -> ServerLayer<W, O> {
-        ServerLayer { governance: self.clone(), wire }
+        ServerLayer { governance: self.clone(), wire, around_calls: Identity::new() }
     }
 
     /// The layers of a server of any protocol, whose methods `namer` names.
@@ -109,12 +107,23 @@ impl<O: ObserveGovernance> Governance<O> {
     }
 }
 
-impl<S, W, O> Layer<S> for ServerLayer<W, O>
+impl<W, O, C> ServerLayer<W, O, C> {
+    /// Puts `layer` around each call, outside the deadline and those that were put there before.
+    /// It sees requests as [`Governed`].
+    #[must_use]
+    pub fn around_calls<L>(self, layer: L) -> ServerLayer<W, O, Stack<C, L>> {
+        let Self { governance, wire, around_calls } = self;
+        ServerLayer { governance, wire, around_calls: Stack::new(around_calls, layer) }
+    }
+}
+
+impl<S, W, O, C> Layer<S> for ServerLayer<W, O, C>
 where
     W: Wire,
     O: ObserveGovernance,
+    C: Layer<ServerStack<S, W, O>>,
 {
-    type Service = ServerStack<S, W, O>;
+    type Service = Enter<C::Service, W, O>;
 
     fn layer(&self, service: S) -> Self::Service {
         let wire = &self.wire;
@@ -139,6 +148,7 @@ where
             .carry(Inner(wire.deadline()))
             .observe(self.governance.observer().clone())
             .layer(handler);
-        Enter { inner: handler, wire: self.wire.clone(), governance: self.governance.clone() }
+        let inner = self.around_calls.layer(handler);
+        Enter { inner, wire: self.wire.clone(), governance: self.governance.clone() }
     }
 }

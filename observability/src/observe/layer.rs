@@ -111,6 +111,13 @@ impl<P, C, T, X> ObserveLayer<P, C, T, X> {
         self.made_anew()
     }
 
+    /// Looks on from this side: so one value with all that is to be said of meters, spans and
+    /// tracers serves for a client, its attempts and a server.
+    #[must_use]
+    pub fn side(self, side: Side) -> Self {
+        self.about(|about| about.side = side)
+    }
+
     /// The value of `rpc.system.name`. Default: none, with `grpc` it is `grpc`.
     #[must_use]
     pub fn system(self, system: impl Into<Arc<str>>) -> Self {

@@ -1,4 +1,4 @@
-use outrigger_core::{AttemptContext, MethodRef, NameMethod};
+use outrigger_core::{MethodRef, NameMethod};
 
 use super::end::{ReadStatus, Status, of_error};
 
@@ -14,10 +14,10 @@ pub trait Protocol<Request> {
         None
     }
 
-    /// What an attempt knows of its call. Default: nothing.
-    fn attempt<'a>(&self, request: &'a Request) -> Option<&'a AttemptContext> {
+    /// The number of the attempt within its call, from 0. Default: 0.
+    fn attempt(&self, request: &Request) -> u32 {
         let _ = request;
-        None
+        0
     }
 
     /// Where a trace context travels with `request`. Default: nowhere.
@@ -65,7 +65,7 @@ where
         self.namer.name_method(request)
     }
 
-    fn attempt<'a>(&self, request: &'a Request) -> Option<&'a AttemptContext> {
+    fn attempt(&self, request: &Request) -> u32 {
         self.protocol.attempt(request)
     }
 

@@ -60,7 +60,7 @@ impl<S, P, C, T, X> ObserveService<S, P, C, T, X> {
             method,
             target: self.about.target.as_deref(),
             peer: self.about.peer.as_deref(),
-            attempt: self.protocol.attempt(request).map_or(0, |attempt| attempt.number),
+            attempt: self.protocol.attempt(request),
         };
         let state = Some(self.tracers.start(&start));
         #[cfg(feature = "tracing")]

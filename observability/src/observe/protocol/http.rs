@@ -1,5 +1,5 @@
 use http::{HeaderMap, HeaderValue, Request, Response};
-use outrigger_core::{AttemptContext, CarryContext, GrpcPath, InExtensions, MethodRef, NameMethod};
+use outrigger_core::{CarryContext, GrpcPath, InExtensions, MethodRef, NameMethod};
 
 use super::{Carrier, Protocol};
 use crate::observe::end::{ReadStatus, Status, of_error};
@@ -31,8 +31,8 @@ impl Carrier for HeaderMap {
 }
 
 impl<B> Protocol<Request<B>> for Http {
-    fn attempt<'a>(&self, request: &'a Request<B>) -> Option<&'a AttemptContext> {
-        InExtensions.context(request)
+    fn attempt(&self, request: &Request<B>) -> u32 {
+        InExtensions.context(request).map_or(0, |context| context.number)
     }
 
     fn carrier<'a>(&self, request: &'a mut Request<B>) -> Option<&'a mut dyn Carrier> {
@@ -51,8 +51,8 @@ impl<B> Protocol<Request<B>> for Grpc {
         GrpcPath.name_method(request)
     }
 
-    fn attempt<'a>(&self, request: &'a Request<B>) -> Option<&'a AttemptContext> {
-        InExtensions.context(request)
+    fn attempt(&self, request: &Request<B>) -> u32 {
+        InExtensions.context(request).map_or(0, |context| context.number)
     }
 
     fn carrier<'a>(&self, request: &'a mut Request<B>) -> Option<&'a mut dyn Carrier> {
@@ -108,7 +108,7 @@ fn of_grpc_error<Error: 'static>(error: &Error) -> Status {
 
 #[cfg(feature = "tonic")]
 mod tonic_request {
-    use super::{AttemptContext, Carrier, CarryContext, Grpc, InExtensions, MethodRef, Protocol};
+    use super::{Carrier, CarryContext, Grpc, InExtensions, MethodRef, Protocol};
 
     impl Carrier for tonic::metadata::MetadataMap {
         fn get(&self, name: &'static str) -> Option<&str> {
@@ -129,8 +129,8 @@ mod tonic_request {
             Some(MethodRef { service: method.service(), method: method.method() })
         }
 
-        fn attempt<'a>(&self, request: &'a tonic::Request<T>) -> Option<&'a AttemptContext> {
-            InExtensions.context(request)
+        fn attempt(&self, request: &tonic::Request<T>) -> u32 {
+            InExtensions.context(request).map_or(0, |context| context.number)
         }
 
         fn carrier<'a>(&self, request: &'a mut tonic::Request<T>) -> Option<&'a mut dyn Carrier> {
