@@ -100,11 +100,8 @@ fn draw_tail(file: &Path) -> Drawn {
 }
 
 fn draw_storm(file: &Path) -> Drawn {
-    let shown = [
-        "1 attempt",
-        "4 attempts at once",
-        "budget 10 % and concurrency limit 20, 100 clients",
-    ];
+    let shown =
+        ["1 attempt", "4 attempts at once", "budget 10 % and concurrency limit 20, 100 clients"];
     let of = |fleet: storm::Fleet| {
         let book = storm::play(fleet);
         let points = book.iter().zip(0_u32..);

@@ -48,13 +48,9 @@ fn pushes() -> [Push; 7] {
         Push {
             name: "a file that cannot be read",
             file: GOOD.replace("services:", "services: ["),
-            readable: String::new(),
+            readable: "defaults: {}".to_owned(),
         },
-        Push {
-            name: "a policy that cannot be",
-            file: impossible,
-            readable: harmful(circuit, ""),
-        },
+        Push { name: "a policy that cannot be", file: impossible, readable: harmful(circuit, "") },
         whole("attempts of 1 ms", harmful("attempt_timeout: 200ms", "attempt_timeout: 1ms")),
         whole("rolled back", GOOD.to_owned()),
         whole("a limit of 1", limit_of_1),
@@ -144,7 +140,9 @@ fn play(client: Client, seconds: u64) -> Vec<Seen> {
                     let client = governance.borrow().client(name).layer(server.clone());
                     let (book, part) = (book.clone(), book.now.get());
                     let is_read = u64::from(method == "Read");
-                    book.note(part, |seen| (seen.read, seen.unfinished) = (seen.read + is_read, seen.unfinished + 1));
+                    book.note(part, |seen| {
+                        (seen.read, seen.unfinished) = (seen.read + is_read, seen.unfinished + 1)
+                    });
                     async move {
                         let is_well = client.oneshot(method).await.is_ok();
                         book.note(part, |seen| {
@@ -230,7 +228,10 @@ mod tests {
             assert!(is_harmful || served >= 0.995, "part {part}: {seen:?}");
             assert_eq!(seen.unfinished, 0, "part {part}");
             // The circuit opened in the first part and stays so; the bucket stays empty.
-            assert!(part == 0 || (seen.at_report, seen.imported) == (0, 0), "part {part}: {seen:?}");
+            assert!(
+                part == 0 || (seen.at_report, seen.imported) == (0, 0),
+                "part {part}: {seen:?}"
+            );
         }
         let naive = play(Client::Naive, 10);
         assert!(naive[1..].iter().all(|seen| seen.imported > 50 && seen.at_report > 0));

@@ -8,10 +8,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use outrigger_core::{Criticality, Rejection};
+use outrigger_core::{AttemptContext, CarryContext, Criticality, Rejection};
 use outrigger_ratelimit::{ConcurrencyLimitLayer, ConcurrencyLimitPolicy};
 use outrigger_retry::{
-    Backoff, Chain, RetryBudget, RetryBudgetPolicy, RetryLayer, RetryPolicy, TimeoutLayer,
+    Backoff, RetryBudget, RetryBudgetPolicy, RetryLayer, RetryPolicy, TimeoutLayer,
 };
 use tokio::{
     task::spawn_local,
@@ -67,6 +67,21 @@ struct Second {
 struct Call {
     criticality: Criticality,
     is_over: Rc<Cell<bool>>,
+    context: AttemptContext,
+}
+
+/// Finds the context in the call.
+#[derive(Clone, Copy, Debug)]
+struct InCall;
+
+impl CarryContext<Call> for InCall {
+    fn context<'a>(&self, call: &'a Call) -> Option<&'a AttemptContext> {
+        Some(&call.context)
+    }
+
+    fn set_context(&self, call: &mut Call, context: AttemptContext) {
+        call.context = context;
+    }
 }
 
 #[derive(Clone)]
@@ -98,16 +113,17 @@ where
     } else {
         RetryBudget::unlimited()
     };
-    let attempts = service_fn(move |call: Call| {
-        let inner = inner.clone();
-        // Whoever is asked by a retry does not retry further.
-        let is_retry = governed.chain_stop && Chain::current().is_retry();
-        let answer = Chain::default().with_retry(is_retry).scope(inner.oneshot(call));
-        let answer = spawn_local(answer);
+    let attempts = service_fn(move |mut call: Call| {
+        // What a transport does: whoever is asked by a retry is told so, and does not retry.
+        let mut context = AttemptContext::default();
+        context.caller_is_retry = governed.chain_stop && call.context.is_retry();
+        call.context = context;
+        let answer = spawn_local(inner.clone().oneshot(call));
         async move { answer.await? }
     });
     let timeout = TimeoutLayer::after(500 * MS).layer(attempts);
-    RetryLayer::new(policy.build().expect("a valid policy")).budget(budget).layer(timeout)
+    let retry = RetryLayer::new(policy.build().expect("a valid policy"));
+    retry.budget(budget).carry(InCall).layer(timeout)
 }
 
 /// The last tier, and what it does for nobody.
@@ -140,9 +156,11 @@ fn leaf(
         let answer = limited.clone().oneshot(call);
         async move {
             let is_refusal = |error: &BoxError| Rejection::find(&**error).is_some();
-            answer.await.map_err(|error: BoxError| {
-                if is_refusal(&error) { BoxError::from("busy") } else { error }
-            })
+            answer.await.map_err(
+                |error: BoxError| {
+                    if is_refusal(&error) { BoxError::from("busy") } else { error }
+                },
+            )
         }
     })
 }
@@ -171,7 +189,8 @@ fn play(governed: Governed) -> Vec<Second> {
             let criticality =
                 if is_critical { Criticality::Critical } else { Criticality::Sheddable };
             let is_over = Rc::new(Cell::new(false));
-            let call = Call { criticality, is_over: Rc::clone(&is_over) };
+            let context = AttemptContext::default();
+            let call = Call { criticality, is_over: Rc::clone(&is_over), context };
             let (front, book) = (front.clone(), book.clone());
             async move {
                 let is_good = front.oneshot(call).await.is_ok();

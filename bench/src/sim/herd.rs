@@ -54,15 +54,17 @@ impl Herd {
     /// R4: 200 clients whose breakers open together, 10 probes, 5 s.
     const fn together(clients: u32, jitter: f64) -> Self {
         let every = Duration::from_millis(10);
-        let takes = Duration::from_millis(50);
+        let takes = Duration::from_millis(200);
         let (down_from, probes) = (10, 10);
         Self { every, takes, down_from, jitter, probes, ..Self::large(clients, Breakers::Each) }
     }
 
     fn policy(&self) -> CircuitBreakerPolicy {
         let policy = CircuitBreakerPolicy::builder().error_rate(0.5, 5).cool_down(self.cool_down);
-        let policy = policy.cool_down_growth(1.0, self.cool_down).cool_down_jitter(self.jitter);
-        let policy = policy.max_probes(self.probes).successes_to_close(self.probes);
+        let policy = policy
+            .cool_down_jitter(self.jitter)
+            .max_probes(self.probes)
+            .successes_to_close(self.probes);
         policy.probe_interval(Duration::ZERO).build().expect("a valid policy")
     }
 }
@@ -185,7 +187,7 @@ async fn client(herd: Herd, seed: u64, breaker: Option<CircuitBreaker>, book: Rc
         sleep(herd.every).await;
     }
     // The last answers.
-    sleep(100 * MS).await;
+    sleep(500 * MS).await;
 }
 
 pub(crate) fn run(quick: bool) -> Report {

@@ -32,7 +32,7 @@ fn policy(algorithm: LimitAlgorithm) -> AdaptiveLimitPolicy {
 
 /// A limit that never says no.
 fn none() -> AdaptiveLimitPolicy {
-    let endless = 100_000_000;
+    let endless = 1_000_000;
     let policy = AdaptiveLimitPolicy::builder().min_limit(endless).initial_limit(endless);
     policy.max_limit(endless).build().expect("a valid policy")
 }
@@ -88,7 +88,7 @@ fn line(report: &mut Report, name: &str, seen: &Seen, (settled, published): (f64
     let Seen { phase, report: of, goodput } = seen;
     let offered = of.served + of.refused;
     let refused = |calls: u32| f64::from(calls) / f64::from(offered.max(1));
-    let is_limited = of.highest < 100_000_000;
+    let is_limited = of.highest < 1_000_000;
     let known = |limit: f64| if is_limited { limit } else { f64::NAN };
     report.line(
         name,

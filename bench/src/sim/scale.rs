@@ -55,11 +55,8 @@ fn client(
 ) -> impl Service<u64, Response = (), Error = BoxError, Future: 'static> + Clone + 'static {
     let subset = SubsetPolicy::by_index(number, fleet.subset);
     let policy = BalancePolicy::builder().subset(subset).seed(u64::from(number));
-    let policy = if is_governed {
-        policy
-    } else {
-        policy.picker(Picker::WeightedRandom).ejection(None)
-    };
+    let policy =
+        if is_governed { policy } else { policy.picker(Picker::WeightedRandom).ejection(None) };
     let balance = Balance::new(policy.build().expect("a valid policy"));
     let endpoint =
         |(key, instance): &(Arc<str>, Instance)| Endpoint::new(Arc::clone(key), instance.clone());
@@ -110,12 +107,8 @@ fn play(fleet: Fleet, is_governed: bool) -> Seen {
 }
 
 /// A client's calls, at random times.
-async fn call<S>(
-    client: S,
-    seed: u64,
-    (begin, third): (Instant, Duration),
-    seen: Rc<RefCell<Seen>>,
-) where
+async fn call<S>(client: S, seed: u64, (begin, third): (Instant, Duration), seen: Rc<RefCell<Seen>>)
+where
     S: Service<u64, Response = (), Error = BoxError, Future: 'static> + Clone + 'static,
 {
     let mut rng = Rng::with_seed(seed);
@@ -177,8 +170,11 @@ pub(crate) fn run(quick: bool) -> Report {
                 ("p99_ms", latencies.quantile(0.99), "ms"),
             ],
         );
-        let needed =
-            [("wall_s", wall, "s"), ("peak_rss_mb", peak, "MB"), ("calls_per_wall_s", calls / wall, "calls/s")];
+        let needed = [
+            ("wall_s", wall, "s"),
+            ("peak_rss_mb", peak, "MB"),
+            ("calls_per_wall_s", calls / wall, "calls/s"),
+        ];
         report.line(name, MACHINE, &needed);
     }
     report

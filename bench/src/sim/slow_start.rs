@@ -88,7 +88,8 @@ pub(crate) fn run(quick: bool) -> Report {
     }
     for age in [0_u32, 5, 10, 15, 20, 25, 30] {
         let expected = (f64::from(age) / WINDOW.as_secs_f64()).max(0.1);
-        let measured = share_at(Duration::from_secs(age.into()), if quick { 1_000 } else { 400_000 });
+        let measured =
+            share_at(Duration::from_secs(age.into()), if quick { 1_000 } else { 400_000 });
         let metrics = [("share", measured, "1"), ("share_by_formula", expected, "1")];
         report.line(&format!("share after {age} s"), "outrigger", &metrics);
     }

@@ -69,9 +69,8 @@ fn play(governed: Governed, clients: u64, minutes: u32) -> Book {
         let limit = ConcurrencyLimitPolicy::builder().limit(2).max_waiting(20);
         let limit = limit.max_wait(500 * MS).build().expect("a valid policy");
         let limit = governed.limit.then(|| ConcurrencyLimitLayer::new(limit));
-        let server = ServiceBuilder::new()
-            .option_layer(limit)
-            .service(service_fn(move |()| workers.work()));
+        let server =
+            ServiceBuilder::new().option_layer(limit).service(service_fn(move |()| workers.work()));
         let attempts = Rc::clone(&book.attempts);
         // The server works on when a caller has given up.
         let server = service_fn(move |()| {
@@ -119,7 +118,7 @@ fn play(governed: Governed, clients: u64, minutes: u32) -> Book {
 }
 
 fn is_throttled(error: &BoxError) -> bool {
-    Rejection::find(&**error).is_some_and(|rejection| rejection.layer() == "ratelimit")
+    Rejection::find(&**error).is_some_and(|rejection| rejection.reason() == "throttled")
 }
 
 /// Calls answered, as a share of what the server can do.

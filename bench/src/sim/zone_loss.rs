@@ -119,7 +119,9 @@ fn play(sees: Sees, seconds: u64) -> Vec<Part> {
                 hosts[..gone].iter().for_each(|host| host.set(Health::Gone));
             }
             let early = half(&world, seconds, 2 * seed).await;
-            world.hosts.iter().flatten().for_each(|host| drop(host.take_asked()));
+            for host in world.hosts.iter().flatten() {
+                let _early = host.take_asked();
+            }
             let late = half(&world, seconds, 2 * seed + 1).await;
             parts.push(part(&world, (of_a + of_b) as u64, early, late));
             sleep(1_000 * MS).await;
@@ -152,15 +154,10 @@ async fn half(world: &World, seconds: u64, seed: u64) -> [Calls; 3] {
 fn part(world: &World, gone: u64, early: [Calls; 3], late: [Calls; 3]) -> Part {
     let sum = |calls: &[Calls; 3], of: fn(&Calls) -> u64| calls.iter().map(of).sum::<u64>();
     let (all, failed) = (sum(&late, |calls| calls.all), sum(&late, |calls| calls.failed));
-    let errors = share(
-        failed + sum(&early, |calls| calls.failed),
-        all + sum(&early, |calls| calls.all),
-    );
-    let asked: Vec<Vec<u64>> = world
-        .hosts
-        .iter()
-        .map(|hosts| hosts.iter().map(Instance::take_asked).collect())
-        .collect();
+    let errors =
+        share(failed + sum(&early, |calls| calls.failed), all + sum(&early, |calls| calls.all));
+    let asked: Vec<Vec<u64>> =
+        world.hosts.iter().map(|hosts| hosts.iter().map(Instance::take_asked).collect()).collect();
     let answered: u64 = asked.iter().flatten().sum();
     // What a zone's hosts got beyond what its own client sent came from another zone.
     let came = asked.iter().zip(&late).map(|(asked, sent)| {

@@ -2,7 +2,7 @@
 
 use outrigger_retry::{QuantileDelay, RetryBudget, RetryBudgetPolicy, RetryPolicy};
 
-use super::{Closed, Takes, backup};
+use super::{Closed, SLOWER, Takes, backup};
 use crate::sim::MS;
 
 pub(super) struct Row {
@@ -29,7 +29,7 @@ pub(super) fn rows() -> Vec<Row> {
     let leaf = Closed { takes: Takes::Leaf, fan_out: 1, calls: 100_000, in_flight: 20 };
     let tree = Closed { takes: Takes::Leaf, fan_out: 100, calls: 3_000, in_flight: 10 };
     let off = RetryPolicy::off();
-    let (ten, twenty) = (backup(10 * MS), backup(20 * MS));
+    let (ten, twenty) = (backup(SLOWER * 10 * MS), backup(SLOWER * 20 * MS));
     vec![
         row("lognormal: none", hedge, off, None, [64.3, 104.5, NONE, NONE]),
         row("lognormal: after 10 ms", hedge, ten, None, [17.4, 46.5, NONE, 0.074]),
