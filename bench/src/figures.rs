@@ -100,9 +100,10 @@ fn draw_tail(file: &Path) -> Drawn {
 }
 
 fn draw_storm(file: &Path) -> Drawn {
-    let shown = ["3 plain retries", "no retries", "budget and limit, 100 clients"];
+    let shown =
+        ["1 attempt", "4 attempts at once", "budget 10 % and concurrency limit 20, 100 clients"];
     let of = |fleet: storm::Fleet| {
-        let book = storm::play(fleet, 120);
+        let book = storm::play(fleet);
         let points = book.iter().zip(0_u32..);
         #[expect(clippy::cast_precision_loss, reason = "few calls")]
         let points = points.map(|(second, at)| (f64::from(at), second.good as f64)).collect();

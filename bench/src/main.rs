@@ -42,14 +42,34 @@ enum What {
     Tail,
     /// Simulated: a retry storm after a brown-out.
     Storm,
+    /// Simulated: MongoDB's metastable failure.
+    Metastable,
     /// Simulated: a server comes back to ten thousand clients.
     Herd,
-    /// Simulated: one host of ten is slow, failing or cold.
+    /// Simulated: one host of ten is slow or failing.
     Grey,
+    /// Simulated: a cold instance joins.
+    #[command(name = "slow_start")]
+    SlowStart,
+    /// Simulated: one key of a consistent hash is hot.
+    #[command(name = "hot_key")]
+    HotKey,
+    /// Simulated: one zone of three is lost.
+    #[command(name = "zone_loss")]
+    ZoneLoss,
     /// Simulated: critical calls and a flood of others.
     Priorities,
+    /// Simulated: ten thousand clients that call once a minute.
+    Sporadic,
+    /// Simulated: bad policies are pushed, and rolled back.
+    #[command(name = "bad_policy")]
+    BadPolicy,
     /// Simulated: three tiers, the last at half its capacity.
     Cascade,
+    /// Simulated: an adaptive limit over time.
+    Limit,
+    /// Simulated: a thousand clients and ten thousand instances.
+    Scale,
     /// All simulations, one after the other.
     Simulations,
     /// Draws the figures; those of measurements from the rows of `--json`.
@@ -77,9 +97,17 @@ fn main() -> ExitCode {
         What::Window => vec![window::run(quick)],
         What::Tail => vec![sim::tail::run(quick)],
         What::Storm => vec![sim::storm::run(quick)],
+        What::Metastable => vec![sim::storm::run_mongodb(quick)],
         What::Herd => vec![sim::herd::run(quick)],
         What::Grey => vec![sim::grey::run(quick)],
         What::Priorities => vec![sim::priorities::run(quick)],
+        What::SlowStart => vec![sim::slow_start::run(quick)],
+        What::HotKey => vec![sim::hot_key::run(quick)],
+        What::ZoneLoss => vec![sim::zone_loss::run(quick)],
+        What::Sporadic => vec![sim::sporadic::run(quick)],
+        What::BadPolicy => vec![sim::bad_policy::run(quick)],
+        What::Limit => vec![sim::limit::run(quick)],
+        What::Scale => vec![sim::scale::run(quick)],
         What::Cascade => vec![sim::cascade::run(quick)],
         What::Simulations => sim::all(quick),
         What::Figures { folder } => {

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, fs, io, path::Path, process::Command};
 
 use crate::row::{Row, read, table};
 
-/// What each group shows, and how to make it.
-const GROUPS: [(&str, &str); 9] = [
+/// What each group of measurements shows; those of simulations say it themselves.
+const GROUPS: [(&str, &str); 3] = [
     (
         "overhead",
         "One call through each layer over an inner service that is ready at once: median of many short rounds of all cases in turn, with the spread, and the heap.",
@@ -14,24 +14,6 @@ const GROUPS: [(&str, &str); 9] = [
     (
         "window",
         "A call through a circuit breaker with a window of time, less a bare call, by how many calls are in the window.",
-    ),
-    (
-        "tail",
-        "Simulated: a service of which 99 % of the answers take at most 13 ms and the slowest 60 ms (Kitex' published figure). Backup request never, after 13 ms, after the live p99.",
-    ),
-    (
-        "storm",
-        "Simulated (MS-1): ten workers of 10 ms, 700 calls a second; for ten seconds each call takes five times as long. Where no recovery is stated there was none.",
-    ),
-    ("herd", "Simulated: ten thousand clients ask twice a second; the server is down for 20 s."),
-    ("grey", "Simulated: ten hosts, 1 000 calls a second; one is ill, or an eleventh is cold."),
-    (
-        "priorities",
-        "Simulated: 300 critical calls and 1 200 prefetches a second before a server for 1 000.",
-    ),
-    (
-        "cascade",
-        "Simulated: three tiers of which two retry; the last is at half its capacity for ten seconds.",
     ),
 ];
 
@@ -58,7 +40,7 @@ fn text(rows: &[Row], date: &str, machine: &str) -> String {
          counted. Simulations run the real layers under paused time: the same seed gives the same \
          figures everywhere. The versions of the peers are those of `Cargo.lock`.\n"
     );
-    for (group, about) in GROUPS {
+    for (group, about) in GROUPS.into_iter().chain(crate::sim::ABOUT) {
         let of: Vec<Row> = rows.iter().filter(|row| row.group == group).cloned().collect();
         if of.is_empty() {
             continue;

@@ -291,6 +291,20 @@ async fn a_host_much_slower_than_the_median_is_ejected_when_the_rule_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_host_is_ejected_by_the_calls_alone_where_none_ever_fails() {
+    let log = Log::default();
+    let balance = balance(interval_rules().latency(3.0).latency_volume(20), 5, &log);
+    // 150 calls take 2.4 s, and an interval 10 s.
+    for _ in 0..1_500 {
+        let picked = balance.pick().unwrap();
+        let took = if picked.key() == "003" { 40 } else { 10 };
+        tokio::time::advance(Duration::from_millis(took)).await;
+        picked.record(Outcome::Success);
+    }
+    assert_eq!(rules_that_spoke(&log), [EjectionRule::Latency]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelled_and_ignored_calls_eject_nobody() {
     let log = Log::default();
     let balance = balance(EjectionPolicy::builder(), 3, &log);

@@ -5,9 +5,10 @@ use std::{collections::HashMap, time::Duration};
 
 use outrigger_core::Outcome;
 use outrigger_loadbalance::{
-    Balance, BalancePolicy, BalancePolicyBuilder, EjectionPolicy, Endpoint, LoadReport, Picker,
-    SubsetPolicy, ZonePolicy,
+    Balance, BalancePolicy, BalancePolicyBuilder, BalanceService, EjectionPolicy, Endpoint,
+    LoadReport, Picker, SubsetPolicy, ZonePolicy,
 };
+use tower::ServiceExt;
 
 fn policy() -> BalancePolicyBuilder {
     BalancePolicy::builder().picker(Picker::WeightedRandom).seed(4)
@@ -134,4 +135,41 @@ async fn only_the_subset_is_used() {
     let mut met = std::collections::BTreeSet::new();
     met.extend((0..1_000).map(|_| balance.pick().unwrap().key().to_owned()));
     assert_eq!(met.len(), 5);
+}
+
+/// A host that cannot be reached.
+#[derive(Clone)]
+struct Reached(bool);
+
+impl tower::Service<()> for Reached {
+    type Response = ();
+    type Error = tower::BoxError;
+    type Future = std::future::Ready<Result<(), tower::BoxError>>;
+
+    fn poll_ready(
+        &mut self,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), tower::BoxError>> {
+        std::task::Poll::Ready(if self.0 { Ok(()) } else { Err("cannot be reached".into()) })
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        std::future::ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_the_own_zone_fails_no_call_though_few_of_it_may_be_ejected() {
+    let policy = policy().zones(ZonePolicy::prefer("a"));
+    let balance = Balance::new(policy.build().unwrap());
+    balance.replace("abc".chars().flat_map(|zone| {
+        (0..10).map(move |host| {
+            let service = Reached(zone != 'a');
+            Endpoint::new(format!("{zone}{host}"), service).zone(zone.to_string())
+        })
+    }));
+    let service = BalanceService::new(balance);
+    for _ in 0..1_000 {
+        service.clone().oneshot(()).await.unwrap();
+    }
 }

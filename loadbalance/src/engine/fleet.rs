@@ -29,6 +29,8 @@ pub(crate) struct Fleet {
     /// Calls in flight that a load bound looks at.
     bounded: AtomicU64,
     next_sweep: AtomicU64,
+    /// Whether an interval is looked at without any failure.
+    watches_latency: AtomicBool,
     /// When the next ejected endpoint returns.
     next_return: AtomicU64,
     members: Mutex<Members>,
@@ -79,8 +81,11 @@ impl Tuning {
 
     /// Whether each call's latency is needed.
     pub(crate) fn measures_all(&self) -> bool {
-        let by_rule = self.ejection.as_ref().is_some_and(|rules| rules.latency.is_some());
-        self.peak_decay_s.is_some() || by_rule
+        self.peak_decay_s.is_some() || self.watches_latency()
+    }
+
+    fn watches_latency(&self) -> bool {
+        self.ejection.as_ref().is_some_and(|rules| rules.latency.is_some())
     }
 }
 
@@ -101,6 +106,7 @@ impl Fleet {
             local_share: AtomicU32::new(1.0_f32.to_bits()),
             bounded: AtomicU64::new(0),
             next_sweep: AtomicU64::new(0),
+            watches_latency: AtomicBool::new(Tuning::of(policy).watches_latency()),
             next_return: AtomicU64::new(u64::MAX),
             members: Mutex::new(Members { nodes: Vec::new(), rng }),
         }
@@ -208,7 +214,9 @@ impl Fleet {
         policy: &BalancePolicy,
     ) -> Told {
         let mut members = self.lock();
-        self.tuning.store(Arc::new(Tuning::of(policy)));
+        let tuning = Tuning::of(policy);
+        self.watches_latency.store(tuning.watches_latency(), Ordering::Relaxed);
+        self.tuning.store(Arc::new(tuning));
         members.nodes.clear();
         members.nodes.extend(nodes.map(|node| Arc::downgrade(&node)));
         let mut told = Told::new();
@@ -262,8 +270,17 @@ impl Fleet {
                 .next_sweep
                 .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
-        // The first failure of all starts the first interval.
+        // The first failure of all, or the first latency that a rule asks for, starts the first
+        // interval.
         is_due && due != 0
+    }
+
+    /// Where a rule asks for latencies, an interval ends without any failure as well.
+    pub(crate) fn see_latency(&self, now: Moment) {
+        let is_due = now.nanos() >= self.next_sweep.load(Ordering::Relaxed);
+        if is_due && self.watches_latency.load(Ordering::Relaxed) {
+            self.sweep_if_due(now);
+        }
     }
 
     /// Lets the rules look at an interval that is over, when no failure did so.

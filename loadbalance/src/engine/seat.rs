@@ -168,6 +168,7 @@ impl Seat {
             self.counts.measured.fetch_add(1, Ordering::Relaxed);
         }
         self.node.measure(outcome, took, now);
+        self.node.fleet().see_latency(now);
     }
 
     /// Calls in flight, no matter how recent. A write that writes nothing: the next call to begin

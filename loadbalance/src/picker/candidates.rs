@@ -69,6 +69,11 @@ impl<'a> Candidates<'a> {
         Self { roll, filter, rng, now, key: None, lane: 0, is_open, taken: None, is_bounded: false }
     }
 
+    /// Whether this very call found an endpoint unreachable.
+    pub(crate) const fn met_unreachable(&self) -> bool {
+        !self.filter.unreachable.is_empty()
+    }
+
     pub(crate) const fn of_call(mut self, key: Option<HashKey>, lane: usize) -> Self {
         self.key = key;
         self.lane = lane;
