@@ -151,6 +151,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod call;
 mod discovery;
 mod endpoint;
 mod engine;
@@ -158,9 +159,11 @@ mod event;
 mod future;
 mod hash;
 mod held;
+mod lane;
 mod picker;
 mod policy;
 mod report;
+mod roster;
 mod service;
 mod snapshot;
 mod status;
