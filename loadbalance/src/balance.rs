@@ -9,8 +9,9 @@ use outrigger_core::{Live, Observe, Outcome, Rejection, Tried};
 use crate::{
     BalanceEvent, BalancePolicy, BalanceStatus, Endpoint, EndpointInfo, HashKey, LoadReport,
     WeakBalance,
-    engine::{Ending, Seat},
-    snapshot::{Asking, Begun, Changing, Shared},
+    call::Call,
+    roster::Changing,
+    snapshot::{Asking, Shared},
 };
 
 /// A set of endpoints, and who of them gets the next call.
@@ -177,12 +178,11 @@ impl<S: Clone> Balance<S> {
         key: Option<HashKey>,
         tried: Option<&Tried>,
     ) -> Result<Picked<S>, Rejection> {
-        let (lane, mut rng) = self.shared.deal();
-        let mut asking = Asking { rng: &mut rng, lane, key, tried, unreachable: &[] };
-        self.shared.begin(&mut asking, || None).map(|begun| {
-            let Begun { service, seat, began, bounded } = begun;
-            Picked { service, call: Call::new(seat, began, bounded) }
-        })
+        let mut rng = self.shared.deal();
+        let mut asking = Asking { rng: &mut rng, key, tried, unreachable: &[] };
+        let (service, mut call) = self.shared.begin(&mut asking, || None)?;
+        call.show();
+        Ok(Picked { service, call })
     }
 
     fn infos(&self) -> Vec<EndpointInfo> {
@@ -236,7 +236,7 @@ impl<S> Picked<S> {
     /// The endpoint's key.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.call.seat.node().key()
+        self.call.node().map_or("", |node| node.key())
     }
 
     /// The endpoint's service.
@@ -247,53 +247,5 @@ impl<S> Picked<S> {
     /// The call is over.
     pub fn record(self, outcome: Outcome) {
         self.call.end(outcome);
-    }
-}
-
-/// A call in flight: counted until it is told how it ended, or dropped.
-#[derive(Debug)]
-pub(crate) struct Call {
-    seat: Arc<Seat>,
-    ending: Option<Ending>,
-}
-
-impl Call {
-    pub(crate) const fn new(
-        seat: Arc<Seat>,
-        began: Option<crate::engine::Moment>,
-        bounded: bool,
-    ) -> Self {
-        Self { seat, ending: Some(Ending { outcome: None, began, bounded }) }
-    }
-
-    pub(crate) const fn seat(&self) -> &Arc<Seat> {
-        &self.seat
-    }
-
-    pub(crate) fn endpoint_id(&self) -> u64 {
-        self.seat.node().id()
-    }
-
-    /// Takes what the endpoint says of its load, if it says anything.
-    #[cfg(feature = "orca")]
-    pub(crate) fn report(&self, trailers: &http::HeaderMap) {
-        if let Some(report) = LoadReport::from_headers(trailers) {
-            let node = self.seat.node();
-            node.report(&report, node.now());
-        }
-    }
-
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        if let Some(ending) = self.ending.take() {
-            self.seat.leave(Ending { outcome: Some(outcome), ..ending });
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(cancelled) = self.ending.take() {
-            self.seat.leave(cancelled);
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! The rules, pure: `now` is an argument, and what happened is given back or collected.
 
+mod block;
 mod clock;
 mod ejection;
 mod fleet;
 mod latency;
+mod load;
 mod node;
 mod outliers;
 mod seat;
@@ -12,10 +14,12 @@ pub(crate) mod subset;
 mod zone;
 
 pub(crate) use self::{
+    block::Block,
     clock::{Clock, LazyNow, Moment},
     fleet::Fleet,
+    load::Load,
     node::Node,
-    seat::{Ending, Seat, Tally},
+    seat::{Ending, Seat, Seated, Shown, Tally},
 };
 pub use self::{
     ejection::{EjectionPolicy, EjectionPolicyBuilder},

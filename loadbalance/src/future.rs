@@ -13,9 +13,8 @@ use tower_service::Service;
 
 use crate::{
     BalanceEvent, HashKey,
-    balance::Call,
     held::HeldCall,
-    snapshot::{Asking, Begun, Shared},
+    snapshot::{Asking, Shared},
 };
 
 /// The life of one call to a [`BalanceService`](crate::BalanceService).
@@ -66,7 +65,6 @@ where
     pub(crate) request: Option<Request>,
     pub(crate) carry: X,
     pub(crate) classify: C,
-    pub(crate) lane: usize,
     pub(crate) rng: fastrand::Rng,
     pub(crate) key: Option<HashKey>,
     /// The ids of the endpoints that could not be connected.
@@ -124,7 +122,12 @@ where
                     this.state.set(next);
                 }
                 StateProjection::Calling { future, held } => {
-                    let result = ready!(future.poll(cx));
+                    let Poll::Ready(result) = future.poll(cx) else {
+                        if let Some(held) = held {
+                            held.show();
+                        }
+                        return Poll::Pending;
+                    };
                     let held = held.take();
                     this.state.set(State::Done);
                     let Some(held) = held else { continue };
@@ -220,10 +223,12 @@ where
         if let Some(call) = self.held.take().map(HeldCall::not_sent) {
             self.unreachable.push(call.endpoint_id());
             if let Some(timed_out) = timed_out {
-                let seat = Arc::clone(call.seat());
+                let node = call.node().cloned();
                 call.end(Outcome::Failure);
                 let event = BalanceEvent::ConnectFailed { timed_out };
-                self.shared.fleet.tell(seat.node(), Some(event));
+                if let Some(node) = node {
+                    self.shared.fleet.tell(&node, Some(event));
+                }
             }
         }
         let picks = self.shared.policy().failover_picks();
@@ -233,15 +238,13 @@ where
         let Some(request) = &self.request else { return false };
         let mut asking = Asking {
             rng: &mut self.rng,
-            lane: self.lane,
             key: self.key,
             tried: self.carry.context(request).and_then(|context| context.tried.as_ref()),
             unreachable: &self.unreachable,
         };
-        let Ok(begun) = self.shared.begin(&mut asking, || None) else { return false };
-        let Begun { service, seat, began, bounded } = begun;
+        let Ok((service, mut call)) = self.shared.begin(&mut asking, || None) else { return false };
+        call.show();
         self.service = service;
-        let call = Call::new(seat, began, bounded);
         self.held = Some(HeldCall::new(call, self.classify.clone()));
         true
     }

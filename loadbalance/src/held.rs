@@ -2,7 +2,7 @@ use std::{fmt, marker::PhantomData};
 
 use outrigger_core::{Classify, Complete, End, Outcome};
 
-use crate::balance::Call;
+use crate::call::Call;
 
 /// A call in flight on its endpoint; kept until the response, or its body, is over.
 pub struct HeldCall<C, Response, Error> {
@@ -23,7 +23,11 @@ impl<C, Response, Error> HeldCall<C, Response, Error> {
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.call.seat().is_removed()
+        self.call.is_removed()
+    }
+
+    pub(crate) fn show(&mut self) {
+        self.call.show();
     }
 
     /// Takes the call back before it was sent.

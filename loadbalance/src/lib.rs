@@ -152,6 +152,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod call;
 mod discovery;
 mod endpoint;
 mod engine;
@@ -159,9 +160,11 @@ mod event;
 mod future;
 mod hash;
 mod held;
+mod lane;
 mod picker;
 mod policy;
 mod report;
+mod roster;
 mod service;
 mod snapshot;
 mod status;

@@ -9,7 +9,7 @@ mod round_robin;
 mod two_choices;
 
 pub use self::candidates::Candidates;
-pub(crate) use self::candidates::{Filter, Roll};
+pub(crate) use self::candidates::{Filter, Home, Roll};
 use self::{
     alias::Alias, maglev::Maglev, reported::ByReport, ring::Ring, round_robin::RoundRobin,
     two_choices::TwoChoices,
@@ -122,6 +122,15 @@ impl Index {
             _ => return false,
         };
         matches!(without_key, WithoutKey::Refuse)
+    }
+
+    /// Whether calls in flight are read at each pick: then all threads are shown those that wait.
+    pub(crate) const fn reads_load(&self) -> bool {
+        match self {
+            Self::TwoChoices(_) | Self::Custom(_) => true,
+            Self::Ring(ring) => ring.is_bounded(),
+            _ => false,
+        }
     }
 
     /// Whether picks may depend on the request's key.

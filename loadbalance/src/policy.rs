@@ -314,17 +314,6 @@ impl Picker {
         Self::Custom(CustomPicker(Arc::new(build)))
     }
 
-    /// Whether calls in flight are read at each pick: then they are counted in one place.
-    pub(crate) const fn reads_load(&self) -> bool {
-        matches!(
-            self,
-            Self::LeastPending { .. }
-                | Self::PeakEwma { .. }
-                | Self::Custom(_)
-                | Self::ConsistentHash { load_bound: Some(_), .. }
-        )
-    }
-
     fn check(&self) -> Result<(), InvalidPolicy> {
         match self {
             Self::PeakEwma { decay, .. } if decay.is_zero() => {

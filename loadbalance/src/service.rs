@@ -10,10 +10,9 @@ use tower_service::Service;
 
 use crate::{
     Balance, HashBy, NoKey,
-    balance::Call,
     future::{BalanceFuture, Connecting},
     held::HeldCall,
-    snapshot::{Asking, Begun},
+    snapshot::Asking,
 };
 
 /// Sends each call to one endpoint of a [`Balance`].
@@ -34,7 +33,6 @@ pub struct BalanceService<S, C = ErrorsAreFailures, T = OnResponse, X = NoContex
     complete_on: T,
     carry: X,
     hash_by: K,
-    lane: usize,
     rng: fastrand::Rng,
 }
 
@@ -42,14 +40,13 @@ impl<S> BalanceService<S> {
     /// A service over the endpoints of `balance`.
     #[must_use]
     pub fn new(balance: Balance<S>) -> Self {
-        let (lane, rng) = balance.shared.deal();
+        let rng = balance.shared.deal();
         Self {
             balance,
             classify: ErrorsAreFailures,
             complete_on: OnResponse,
             carry: NoContext,
             hash_by: NoKey,
-            lane,
             rng,
         }
     }
@@ -59,30 +56,30 @@ impl<S, C, T, X, K> BalanceService<S, C, T, X, K> {
     /// Judges calls with `classify`.
     #[must_use]
     pub fn classify<C2>(self, classify: C2) -> BalanceService<S, C2, T, X, K> {
-        let Self { balance, complete_on, carry, hash_by, lane, rng, .. } = self;
-        BalanceService { balance, classify, complete_on, carry, hash_by, lane, rng }
+        let Self { balance, complete_on, carry, hash_by, rng, .. } = self;
+        BalanceService { balance, classify, complete_on, carry, hash_by, rng }
     }
 
     /// Decides when a call is over.
     #[must_use]
     pub fn complete_on<T2>(self, complete_on: T2) -> BalanceService<S, C, T2, X, K> {
-        let Self { balance, classify, carry, hash_by, lane, rng, .. } = self;
-        BalanceService { balance, classify, complete_on, carry, hash_by, lane, rng }
+        let Self { balance, classify, carry, hash_by, rng, .. } = self;
+        BalanceService { balance, classify, complete_on, carry, hash_by, rng }
     }
 
     /// Says where the [`AttemptContext`](outrigger_core::AttemptContext) travels: endpoints that
     /// earlier attempts went to are avoided.
     #[must_use]
     pub fn carry<X2>(self, carry: X2) -> BalanceService<S, C, T, X2, K> {
-        let Self { balance, classify, complete_on, hash_by, lane, rng, .. } = self;
-        BalanceService { balance, classify, complete_on, carry, hash_by, lane, rng }
+        let Self { balance, classify, complete_on, hash_by, rng, .. } = self;
+        BalanceService { balance, classify, complete_on, carry, hash_by, rng }
     }
 
     /// Says what a request is hashed by, for the hashing pickers.
     #[must_use]
     pub fn hash_by<K2>(self, hash_by: K2) -> BalanceService<S, C, T, X, K2> {
-        let Self { balance, classify, complete_on, carry, lane, rng, .. } = self;
-        BalanceService { balance, classify, complete_on, carry, hash_by, lane, rng }
+        let Self { balance, classify, complete_on, carry, rng, .. } = self;
+        BalanceService { balance, classify, complete_on, carry, hash_by, rng }
     }
 
     /// The endpoints.
@@ -150,19 +147,17 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let mut asking = Asking {
             rng: &mut self.rng,
-            lane: self.lane,
             key: None,
             tried: self.carry.context(&request).and_then(|context| context.tried.as_ref()),
             unreachable: &[],
         };
         let find_key = || self.hash_by.hash_key(&request);
-        let begun = match self.balance.shared.begin(&mut asking, find_key) {
+        let (mut service, call) = match self.balance.shared.begin(&mut asking, find_key) {
             Ok(begun) => begun,
-            Err(rejection) => return BalanceFuture::refused(rejection, self.complete_on.clone()),
+            Err(nobody) => return BalanceFuture::refused(nobody.into(), self.complete_on.clone()),
         };
         let key = asking.key;
-        let Begun { mut service, seat, began, bounded } = begun;
-        let held = HeldCall::new(Call::new(seat, began, bounded), self.classify.clone());
+        let mut held = HeldCall::new(call, self.classify.clone());
         // Most endpoints are ready at once, and then nothing is kept for a second pick. The waker
         // is replaced when the future is polled.
         let mut cx = Context::from_waker(Waker::noop());
@@ -176,6 +171,7 @@ where
             let future = service.call(request);
             return BalanceFuture::calling(future, held, self.complete_on.clone());
         }
+        held.show();
         let connecting = Connecting {
             shared: std::sync::Arc::clone(&self.balance.shared),
             service,
@@ -183,7 +179,6 @@ where
             request: Some(request),
             carry: self.carry.clone(),
             classify: self.classify.clone(),
-            lane: self.lane,
             rng: self.rng.fork(),
             key,
             unreachable: Vec::new(),
@@ -196,17 +191,16 @@ where
     }
 }
 
-/// A clone has a lane and random numbers of its own.
+/// A clone has random numbers of its own.
 impl<S, C: Clone, T: Clone, X: Clone, K: Clone> Clone for BalanceService<S, C, T, X, K> {
     fn clone(&self) -> Self {
-        let (lane, rng) = self.balance.shared.deal();
+        let rng = self.balance.shared.deal();
         Self {
             balance: self.balance.clone(),
             classify: self.classify.clone(),
             complete_on: self.complete_on.clone(),
             carry: self.carry.clone(),
             hash_by: self.hash_by.clone(),
-            lane,
             rng,
         }
     }

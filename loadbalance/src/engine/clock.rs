@@ -1,19 +1,23 @@
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, num::NonZeroU64, time::Duration};
 
 use tokio::time::Instant;
 
 /// Nanoseconds since the balancer was made, so that a moment fits an atomic. 0 stands for "never",
 /// so that no moment is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(u64);
+pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
-    pub(crate) const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+    /// The moment of so many nanoseconds; none for 0.
+    pub(crate) const fn from_nanos(nanos: u64) -> Option<Self> {
+        match NonZeroU64::new(nanos) {
+            Some(nanos) => Some(Self(nanos)),
+            None => None,
+        }
     }
 
     pub(crate) const fn nanos(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     pub(crate) fn after(self, time: Duration) -> Self {
@@ -21,7 +25,7 @@ impl Moment {
     }
 
     pub(crate) const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos().saturating_sub(earlier.nanos()))
     }
 }
 
@@ -47,19 +51,20 @@ impl Clock {
 
     /// An instant before the start counts as the start.
     pub(crate) fn at(self, instant: Instant) -> Moment {
-        Moment(saturating_nanos(instant.saturating_duration_since(self.start)).saturating_add(1))
+        let nanos = saturating_nanos(instant.saturating_duration_since(self.start));
+        Moment(NonZeroU64::MIN.saturating_add(nanos))
     }
 }
 
 /// The moment of one pick: the clock is read at most once, and only when somebody asks.
 #[derive(Debug)]
-pub(crate) struct LazyNow {
-    clock: Clock,
+pub(crate) struct LazyNow<'a> {
+    clock: &'a Clock,
     now: Cell<Option<Moment>>,
 }
 
-impl LazyNow {
-    pub(crate) const fn new(clock: Clock) -> Self {
+impl<'a> LazyNow<'a> {
+    pub(crate) const fn new(clock: &'a Clock) -> Self {
         Self { clock, now: Cell::new(None) }
     }
 

@@ -10,7 +10,8 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use outrigger_core::{Enforcement, Observe};
 
 use super::{
-    Clock, EjectionPolicy, LazyNow, Moment, Node, SlowStartPolicy, ZonePolicy, outliers::Ejecting,
+    Clock, EjectionPolicy, LazyNow, Moment, Node, SlowStartPolicy, ZonePolicy,
+    clock::saturating_nanos, outliers::Ejecting,
 };
 use crate::{BalanceEvent, BalancePolicy, EjectionRule, Picker, ReportedPolicy};
 
@@ -26,15 +27,22 @@ pub(crate) struct Fleet {
     ramping_until: AtomicU64,
     /// The share of calls that stays in the local zone: the bits of an `f32`.
     local_share: AtomicU32,
+    /// How fast the peak latency is forgotten: the bits of an `f32`; 0: nobody asks for it.
+    peak_decay_s: AtomicU32,
+    failure_penalty: AtomicU64,
+    sums_latencies: AtomicBool,
     /// Calls in flight that a load bound looks at.
-    bounded: AtomicU64,
+    bounded: Apart,
     next_sweep: AtomicU64,
-    /// Whether an interval is looked at without any failure.
-    watches_latency: AtomicBool,
     /// When the next ejected endpoint returns.
     next_return: AtomicU64,
     members: Mutex<Members>,
 }
+
+/// A count that many write, in a line that nobody else reads.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Apart(AtomicU64);
 
 struct Observer(Box<dyn Observe<BalanceEvent> + Send + Sync>);
 
@@ -81,10 +89,11 @@ impl Tuning {
 
     /// Whether each call's latency is needed.
     pub(crate) fn measures_all(&self) -> bool {
-        self.peak_decay_s.is_some() || self.watches_latency()
+        self.peak_decay_s.is_some() || self.sums_latencies()
     }
 
-    fn watches_latency(&self) -> bool {
+    /// Whether a rule asks for the sum of latencies.
+    fn sums_latencies(&self) -> bool {
         self.ejection.as_ref().is_some_and(|rules| rules.latency.is_some())
     }
 }
@@ -95,7 +104,7 @@ pub(crate) type Told = Vec<(Arc<str>, BalanceEvent)>;
 impl Fleet {
     pub(crate) fn new(clock: Clock, policy: &BalancePolicy) -> Self {
         let rng = policy.seed().map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Self {
+        let fleet = Self {
             clock,
             tuning: ArcSwap::from_pointee(Tuning::of(policy)),
             observer: ArcSwapOption::empty(),
@@ -104,20 +113,47 @@ impl Fleet {
             is_panicking: AtomicBool::new(false),
             ramping_until: AtomicU64::new(0),
             local_share: AtomicU32::new(1.0_f32.to_bits()),
-            bounded: AtomicU64::new(0),
+            peak_decay_s: AtomicU32::new(0),
+            failure_penalty: AtomicU64::new(0),
+            sums_latencies: AtomicBool::new(false),
+            bounded: Apart::default(),
             next_sweep: AtomicU64::new(0),
-            watches_latency: AtomicBool::new(Tuning::of(policy).watches_latency()),
             next_return: AtomicU64::new(u64::MAX),
             members: Mutex::new(Members { nodes: Vec::new(), rng }),
-        }
+        };
+        fleet.tune(policy);
+        fleet
     }
 
-    pub(crate) const fn clock(&self) -> Clock {
-        self.clock
+    /// Takes settings over.
+    fn tune(&self, policy: &BalancePolicy) {
+        let tuning = Tuning::of(policy);
+        let decay_s = tuning.peak_decay_s.map_or(0, f32::to_bits);
+        self.peak_decay_s.store(decay_s, Ordering::Relaxed);
+        self.failure_penalty.store(saturating_nanos(tuning.failure_penalty), Ordering::Relaxed);
+        self.sums_latencies.store(tuning.sums_latencies(), Ordering::Relaxed);
+        self.tuning.store(Arc::new(tuning));
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) fn tuning(&self) -> Guard<Arc<Tuning>> {
         self.tuning.load()
+    }
+
+    pub(super) fn peak_decay_s(&self) -> Option<f32> {
+        let bits = self.peak_decay_s.load(Ordering::Relaxed);
+        (bits != 0).then(|| f32::from_bits(bits))
+    }
+
+    pub(super) fn failure_penalty(&self) -> Duration {
+        Duration::from_nanos(self.failure_penalty.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn sums_latencies(&self) -> bool {
+        self.sums_latencies.load(Ordering::Relaxed)
     }
 
     // ---- telling ----
@@ -150,10 +186,12 @@ impl Fleet {
     // ---- what a pick asks ----
 
     /// Whether ejected endpoints must be left out of a pick. Lets those return whose time is over.
-    pub(crate) fn leaves_out_ejected(&self, now: &LazyNow, policy: &BalancePolicy) -> bool {
-        if self.ejected() == 0 {
-            return false;
-        }
+    #[inline]
+    pub(crate) fn leaves_out_ejected(&self, now: &LazyNow<'_>, policy: &BalancePolicy) -> bool {
+        self.ejected() > 0 && self.still_leaves_out_ejected(now, policy)
+    }
+
+    fn still_leaves_out_ejected(&self, now: &LazyNow<'_>, policy: &BalancePolicy) -> bool {
         if now.get().nanos() >= self.next_return.load(Ordering::Relaxed) {
             self.return_due(now.get());
         }
@@ -198,11 +236,11 @@ impl Fleet {
 
     /// Counts one more call that a load bound looks at; gives back how many there are now.
     pub(crate) fn enter_bounded(&self) -> u64 {
-        self.bounded.fetch_add(1, Ordering::SeqCst) + 1
+        self.bounded.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     pub(crate) fn leave_bounded(&self) {
-        self.bounded.fetch_sub(1, Ordering::SeqCst);
+        self.bounded.0.fetch_sub(1, Ordering::SeqCst);
     }
 
     // ---- ejection ----
@@ -214,9 +252,7 @@ impl Fleet {
         policy: &BalancePolicy,
     ) -> Told {
         let mut members = self.lock();
-        let tuning = Tuning::of(policy);
-        self.watches_latency.store(tuning.watches_latency(), Ordering::Relaxed);
-        self.tuning.store(Arc::new(tuning));
+        self.tune(policy);
         members.nodes.clear();
         members.nodes.extend(nodes.map(|node| Arc::downgrade(&node)));
         let mut told = Told::new();
@@ -278,7 +314,7 @@ impl Fleet {
     /// Where a rule asks for latencies, an interval ends without any failure as well.
     pub(crate) fn see_latency(&self, now: Moment) {
         let is_due = now.nanos() >= self.next_sweep.load(Ordering::Relaxed);
-        if is_due && self.watches_latency.load(Ordering::Relaxed) {
+        if is_due && self.sums_latencies() {
             self.sweep_if_due(now);
         }
     }

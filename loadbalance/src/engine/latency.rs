@@ -30,7 +30,9 @@ impl Cell {
     fn decayed(self, now_ms: u32, decay_s: f32) -> (f32, f32) {
         // A stamp ahead of `now`, by a thread that read the clock a little later, is no age.
         let age_ms = now_ms.wrapping_sub(self.stamp_ms);
-        let age_ms = if age_ms > u32::MAX / 2 { 0 } else { age_ms };
+        if age_ms == 0 || age_ms > u32::MAX / 2 {
+            return (self.seconds, 1.0);
+        }
         #[expect(clippy::cast_precision_loss, reason = "a decay needs no more")]
         let kept = (-(age_ms as f32) / 1_000.0 / decay_s).exp();
         (self.seconds * kept, kept)
@@ -55,6 +57,8 @@ impl PeakEwma {
 
     fn update(&self, peak: f32, now: Moment, decay_s: f32, mean: impl Fn(f32, f32) -> f32) {
         let stamp_ms = stamp(now);
+        // Nothing is written where nothing changes, such as by a second call in the same
+        // millisecond: then threads that only read share the line.
         let next = |word| {
             let seconds = match Cell::unpack(word) {
                 None => peak,
@@ -63,9 +67,9 @@ impl PeakEwma {
                     if peak > cost { peak } else { mean(cost, kept) }
                 }
             };
-            Some(Cell { seconds, stamp_ms }.pack())
+            Some(Cell { seconds, stamp_ms }.pack()).filter(|next| *next != word)
         };
-        let _always_some = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let _unless_unchanged = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// The cost by now, in seconds; `None` before the first call is over.
@@ -80,7 +84,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Moment {
-        Moment::from_nanos(seconds * 1_000_000_000 + 1)
+        Moment::from_nanos(seconds * 1_000_000_000 + 1).unwrap()
     }
 
     #[test]
@@ -112,7 +116,7 @@ mod tests {
         let latency = PeakEwma::default();
         latency.observe(0.100, at(100), 10.0);
         assert_eq!(latency.read(at(50), 10.0), Some(0.100));
-        latency.observe(0.0, Moment::from_nanos(u64::MAX), 10.0);
-        assert!(latency.read(Moment::from_nanos(u64::MAX), 1e-6).unwrap() <= 0.100);
+        latency.observe(0.0, Moment::from_nanos(u64::MAX).unwrap(), 10.0);
+        assert!(latency.read(Moment::from_nanos(u64::MAX).unwrap(), 1e-6).unwrap() <= 0.100);
     }
 }

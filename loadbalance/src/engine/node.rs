@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -8,7 +8,7 @@ use std::{
 
 use outrigger_core::Outcome;
 
-use super::{Fleet, Moment, Seat, Tally, clock::saturating_nanos, latency::PeakEwma};
+use super::{Block, Fleet, Load, Moment, Seat, Seated, Tally, clock::saturating_nanos};
 use crate::{BalanceEvent, EndpointInfo, LoadReport, hash, sync};
 
 /// One endpoint without its service: who it is, and how it does.
@@ -17,16 +17,16 @@ pub(crate) struct Node {
     key: Arc<str>,
     id: u64,
     fleet: Arc<Fleet>,
-    /// Set once, right after the node is made.
-    seats: OnceLock<Box<[Weak<Seat>]>>,
+    /// Where its seats and its load stand in the block.
+    at: u32,
+    banks: Arc<[Weak<[Seat]>]>,
+    loads: Arc<[Load]>,
     weight: AtomicU32,
     zone: Option<Arc<str>>,
     /// When it began to ramp up; 0: it does not.
     ramp_from: AtomicU64,
     /// Until when it is ejected; 0: it is not. Changed under the fleet's lock.
     ejected_until: AtomicU64,
-    /// Until when it counts as busy after a failure; 0: it does not.
-    penalty_until: AtomicU64,
     streak: AtomicU32,
     /// How many successes are missing until it is trusted again.
     probation: AtomicU32,
@@ -34,9 +34,6 @@ pub(crate) struct Node {
     removed: sync::AtomicBool,
     /// Set once the last call on a removed endpoint is over.
     drained: AtomicBool,
-    peak: PeakEwma,
-    /// A moving mean of the latency in nanoseconds, for reports; 0 before the first.
-    mean: AtomicU64,
     reported: Reported,
     record: Mutex<Record>,
 }
@@ -61,34 +58,33 @@ struct Reported {
 }
 
 impl Node {
+    /// An endpoint that takes the seats at `at` in the block.
     pub(crate) fn new(
         info: &EndpointInfo,
         fleet: &Arc<Fleet>,
-        lanes: usize,
-    ) -> (Arc<Self>, Vec<Arc<Seat>>) {
+        block: &Block,
+        at: u32,
+    ) -> Arc<Self> {
         let node = Arc::new(Self {
             key: Arc::clone(info.shared_key()),
             id: hash::endpoint_id(info.key()),
             fleet: Arc::clone(fleet),
-            seats: OnceLock::new(),
+            at,
+            banks: Arc::clone(block.weak_banks()),
+            loads: Arc::clone(block.loads()),
             weight: AtomicU32::new(info.weight_value()),
             zone: info.shared_zone().cloned(),
             ramp_from: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
-            penalty_until: AtomicU64::new(0),
             streak: AtomicU32::new(0),
             probation: AtomicU32::new(0),
             removed: sync::AtomicBool::new(false),
             drained: AtomicBool::new(false),
-            peak: PeakEwma::default(),
-            mean: AtomicU64::new(0),
             reported: Reported::default(),
             record: Mutex::default(),
         });
-        let seats: Vec<_> = (0..lanes).map(|_| Arc::new(Seat::new(Arc::clone(&node)))).collect();
-        let weak = seats.iter().map(Arc::downgrade).collect();
-        let _first = node.seats.set(weak);
-        (node, seats)
+        block.banks().iter().for_each(|bank| bank[at as usize].take(&node));
+        node
     }
 
     pub(crate) const fn key(&self) -> &Arc<str> {
@@ -115,8 +111,12 @@ impl Node {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
-    fn seats(&self) -> impl Iterator<Item = Arc<Seat>> + '_ {
-        self.seats.get().into_iter().flatten().filter_map(Weak::upgrade)
+    fn seats(&self) -> impl Iterator<Item = Seated> + '_ {
+        self.banks.iter().filter_map(Weak::upgrade).map(|bank| Seated::new(bank, self.at))
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.loads[self.at as usize]
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -157,15 +157,13 @@ impl Node {
     }
 
     pub(crate) fn ramp_from(&self) -> Option<Moment> {
-        let from = self.ramp_from.load(Ordering::Relaxed);
-        (from != 0).then(|| Moment::from_nanos(from))
+        Moment::from_nanos(self.ramp_from.load(Ordering::Relaxed))
     }
 
     // ---- health ----
 
     pub(crate) fn ejected_until(&self) -> Option<Moment> {
-        let until = self.ejected_until.load(Ordering::Acquire);
-        (until != 0).then(|| Moment::from_nanos(until))
+        Moment::from_nanos(self.ejected_until.load(Ordering::Acquire))
     }
 
     pub(super) fn set_ejected_until(&self, until: Option<Moment>) {
@@ -175,7 +173,7 @@ impl Node {
     /// Counts a failure; gives back how many there were in a row.
     pub(super) fn record_failure(&self, penalty_until: Option<Moment>) -> u32 {
         if let Some(until) = penalty_until {
-            self.penalty_until.fetch_max(until.nanos(), Ordering::Relaxed);
+            self.load().penalise(until);
         }
         let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.seats().for_each(|seat| seat.mark_troubled(true));
@@ -197,7 +195,7 @@ impl Node {
 
     pub(super) fn begin_probation(&self, successes: u32) {
         self.streak.store(0, Ordering::Relaxed);
-        self.penalty_until.store(0, Ordering::Relaxed);
+        self.load().forgive();
         self.probation.store(successes, Ordering::Relaxed);
         self.seats().for_each(|seat| seat.mark_troubled(successes > 0));
     }
@@ -208,39 +206,27 @@ impl Node {
 
     // ---- load ----
 
-    /// Whether it counts as busy since it failed not long ago.
-    pub(crate) fn is_penalised(&self, now: impl FnOnce() -> Moment) -> bool {
-        let until = self.penalty_until.load(Ordering::Relaxed);
-        until != 0 && now().nanos() < until
-    }
-
+    /// Takes in what a call says of the latency, for peak EWMA.
     pub(super) fn measure(&self, outcome: Option<Outcome>, took: Duration, now: Moment) {
-        if outcome == Some(Outcome::Success) {
-            let nanos = saturating_nanos(took).max(1);
-            let next =
-                |mean: u64| Some(if mean == 0 { nanos } else { mean - mean / 16 + nanos / 16 });
-            let _always_some = self.mean.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        }
-        let tuning = self.fleet.tuning();
-        let Some(decay_s) = tuning.peak_decay_s else { return };
+        let Some(decay_s) = self.fleet.peak_decay_s() else { return };
         let seconds = took.as_secs_f32();
+        let peak = self.load().peak();
         match outcome {
-            Some(Outcome::Success) => self.peak.observe(seconds, now, decay_s),
+            Some(Outcome::Success) => peak.observe(seconds, now, decay_s),
             Some(Outcome::Failure | Outcome::Timeout) => {
-                let penalty = tuning.failure_penalty.as_secs_f32();
-                self.peak.at_least(seconds.max(penalty), now, decay_s);
+                let penalty = self.fleet.failure_penalty().as_secs_f32();
+                peak.at_least(seconds.max(penalty), now, decay_s);
             }
-            Some(Outcome::Ignored) | None => self.peak.at_least(seconds, now, decay_s),
+            Some(Outcome::Ignored) | None => peak.at_least(seconds, now, decay_s),
         }
     }
 
-    pub(crate) fn peak_latency(&self, now: Moment, decay_s: f32) -> Option<f32> {
-        self.peak.read(now, decay_s)
-    }
-
+    /// The mean of what the lanes measured.
     pub(crate) fn mean_latency(&self) -> Option<Duration> {
-        let mean = self.mean.load(Ordering::Relaxed);
-        (mean != 0).then(|| Duration::from_nanos(mean))
+        let means = self.seats().filter_map(|seat| seat.mean_latency_nanos());
+        let (sum, lanes) =
+            means.fold((0, 0), |(sum, n): (u64, u64), mean| (sum.saturating_add(mean), n + 1));
+        sum.checked_div(lanes).map(Duration::from_nanos)
     }
 
     #[cfg(feature = "orca")]

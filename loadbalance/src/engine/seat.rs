@@ -1,34 +1,34 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64 as Statistic},
+    },
+    time::Duration,
+};
 
 use outrigger_core::Outcome;
 
-use super::{Moment, Node};
-use crate::{
-    BalanceEvent,
-    sync::{AtomicBool, AtomicU64, Ordering},
-};
+use super::{Moment, Node, clock::saturating_nanos};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// Where the calls of one lane to one endpoint are counted.
-///
-/// Clones of a service are dealt out to a few lanes, so that threads do not share cache lines.
-/// A call holds its seat, and so all that its end needs.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    counts: Counts,
-    node: Arc<Node>,
-    /// Keeps the counts of two seats apart.
-    _padding: [u64; 7],
-}
-
+/// Where the calls of one lane to one endpoint are counted: a cache line, so that threads in
+/// different lanes share none, and a call touches no other line of its endpoint.
 #[derive(Debug, Default)]
-struct Counts {
+#[repr(align(64))]
+pub(crate) struct Seat {
     /// Calls in flight in the lower bits, successes above: a call that succeeds changes both in
     /// one step.
     calls: AtomicU64,
     failures: AtomicU64,
-    /// The sum over the calls that were measured, in nanoseconds.
+    /// The sum over the calls that were measured while a rule asked for it, in nanoseconds.
     latency: AtomicU64,
     measured: AtomicU64,
+    /// A moving mean of the latency in nanoseconds, for reports; 0 before the first.
+    mean: Statistic,
+    /// Set when the endpoint takes the seat.
+    node: OnceLock<Arc<Node>>,
+    /// How many of the calls in flight all threads are shown.
+    shown: AtomicU32,
     /// The endpoint is gone: no new call. Set by the one who removes it.
     removed: AtomicBool,
     /// A failure was not yet followed by a success. Set on all seats by a failure.
@@ -77,126 +77,206 @@ impl Tally {
     }
 }
 
-/// How a call ended.
+/// What is to be known when a call ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
-    /// `None`: it was cancelled.
+    /// `None`: it was cancelled, or is not over yet.
     pub(crate) outcome: Option<Outcome>,
     /// When it began, if it was measured.
     pub(crate) began: Option<Moment>,
     /// Whether it was counted among the calls that a load bound looks at.
     pub(crate) bounded: bool,
+    pub(crate) shown: Shown,
+}
+
+/// Whether other threads see a call in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// No, and no picker asks.
+    Never,
+    /// They will when it waits for the first time.
+    OnceItWaits,
+    Yes,
+}
+
+/// A seat, held by a call: what a bank's owners are is counted in the lane of the bank.
+#[derive(Clone, Debug)]
+pub(crate) struct Seated {
+    bank: Arc<[Seat]>,
+    at: u32,
+}
+
+impl Seated {
+    pub(crate) const fn new(bank: Arc<[Seat]>, at: u32) -> Self {
+        Self { bank, at }
+    }
+}
+
+impl std::ops::Deref for Seated {
+    type Target = Seat;
+
+    fn deref(&self) -> &Seat {
+        &self.bank[self.at as usize]
+    }
 }
 
 impl Seat {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { counts: Counts::default(), node, _padding: [0; 7] }
+    pub(super) fn take(&self, node: &Arc<Node>) {
+        let _first = self.node.set(Arc::clone(node));
     }
 
-    pub(crate) const fn node(&self) -> &Arc<Node> {
-        &self.node
+    /// Whose seat it is.
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+        self.node.get()
     }
 
     /// Begins a call, unless the endpoint is gone.
     ///
     /// Either the one who removes it sees the call, or the call sees that it is removed.
     pub(crate) fn enter(&self) -> bool {
-        self.counts.calls.fetch_add(1, Ordering::AcqRel);
-        self.stays_if_not_removed()
-    }
-
-    /// Begins a call if there are fewer than `cap`, in one step. For endpoints of one lane.
-    pub(crate) fn enter_within(&self, cap: u64) -> bool {
-        let next = |calls| (calls & IN_FLIGHT < cap).then_some(calls + 1);
-        let entered =
-            self.counts.calls.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).is_ok();
-        entered && self.stays_if_not_removed()
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        if !self.is_removed() {
+            return true;
+        }
+        self.leave_quietly(0);
+        false
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.counts.removed.load(Ordering::Acquire)
+        self.removed.load(Ordering::Acquire)
     }
 
-    fn stays_if_not_removed(&self) -> bool {
-        if self.counts.removed.load(Ordering::Acquire) {
-            let happened = self.leave_quietly(0);
-            self.node.fleet().tell(&self.node, happened);
-            return false;
+    /// Takes a call off the count, adds what came of it, and tells when that was the last one on
+    /// an endpoint that is gone.
+    fn leave_quietly(&self, successes: u64) {
+        self.calls.fetch_add((successes * SUCCESS).wrapping_sub(1), Ordering::AcqRel);
+        if self.is_removed() {
+            self.drained();
         }
-        true
     }
 
-    /// Takes a call off the count, and adds what came of it.
-    fn leave_quietly(&self, successes: u64) -> Option<BalanceEvent> {
-        self.counts.calls.fetch_add((successes * SUCCESS).wrapping_sub(1), Ordering::AcqRel);
-        self.counts.removed.load(Ordering::Acquire).then(|| self.node.drained()).flatten()
+    #[cold]
+    fn drained(&self) {
+        if let Some(node) = self.node() {
+            node.fleet().tell(node, node.drained());
+        }
+    }
+
+    /// Shows a call to all threads.
+    pub(crate) fn show(&self) {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+        if let Some(node) = self.node() {
+            node.load().show();
+        }
+    }
+
+    /// A call was shown by who picked.
+    pub(crate) fn was_shown(&self) {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn hide(&self) {
+        self.shown.fetch_sub(1, Ordering::Relaxed);
+        if let Some(node) = self.node() {
+            node.load().hide();
+        }
     }
 
     /// Ends a call.
-    pub(crate) fn leave(&self, ending: Ending) {
-        let fleet = self.node.fleet();
+    pub(crate) fn leave(&self, ending: &Ending) {
         if ending.bounded {
-            fleet.leave_bounded();
+            self.leave_bounded();
         }
-        match ending.outcome {
-            Some(Outcome::Success) => {
-                if self.counts.troubled.load(Ordering::Relaxed) {
-                    self.node.record_success();
-                }
-            }
-            Some(Outcome::Failure | Outcome::Timeout) => {
-                self.counts.failures.fetch_add(1, Ordering::Relaxed);
-                fleet.record_failure(&self.node);
-            }
-            Some(Outcome::Ignored) | None => {}
+        if ending.shown == Shown::Yes {
+            self.hide();
+        }
+        let is_success = ending.outcome == Some(Outcome::Success);
+        if !is_success || self.troubled.load(Ordering::Relaxed) {
+            self.judge(ending.outcome);
         }
         if let Some(began) = ending.began {
             self.measure(ending.outcome, began);
         }
         // Last, so that who sees the endpoint drained sees its counts.
-        let is_success = ending.outcome == Some(Outcome::Success);
-        let happened = self.leave_quietly(u64::from(is_success));
-        fleet.tell(&self.node, happened);
+        self.leave_quietly(u64::from(is_success));
+    }
+
+    #[cold]
+    fn leave_bounded(&self) {
+        if let Some(node) = self.node() {
+            node.fleet().leave_bounded();
+        }
+    }
+
+    /// Takes in how a call ended that was no mere success on a healthy endpoint.
+    #[cold]
+    fn judge(&self, outcome: Option<Outcome>) {
+        let Some(node) = self.node() else { return };
+        match outcome {
+            Some(Outcome::Success) => node.record_success(),
+            Some(Outcome::Failure | Outcome::Timeout) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                node.fleet().record_failure(node);
+            }
+            Some(Outcome::Ignored) | None => {}
+        }
     }
 
     fn measure(&self, outcome: Option<Outcome>, began: Moment) {
-        let now = self.node.fleet().clock().now();
+        let Some(node) = self.node() else { return };
+        let fleet = node.fleet();
+        let now = fleet.clock().now();
         let took = now.since(began);
         if outcome == Some(Outcome::Success) {
-            let nanos = super::clock::saturating_nanos(took);
-            self.counts.latency.fetch_add(nanos, Ordering::Relaxed);
-            self.counts.measured.fetch_add(1, Ordering::Relaxed);
+            let nanos = saturating_nanos(took).max(1);
+            let mean = self.mean.load(Ordering::Relaxed);
+            let next = if mean == 0 { nanos } else { mean - mean / 16 + nanos / 16 };
+            // Of two calls that end at once one may be lost to the mean; reports can bear it.
+            self.mean.store(next, Ordering::Relaxed);
+            if fleet.sums_latencies() {
+                self.latency.fetch_add(nanos, Ordering::Relaxed);
+                self.measured.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        self.node.measure(outcome, took, now);
-        self.node.fleet().see_latency(now);
+        node.measure(outcome, took, now);
+        fleet.see_latency(now);
     }
 
     /// Calls in flight, no matter how recent. A write that writes nothing: the next call to begin
     /// or to end sees what the reader did before, in whatever order the two come.
     pub(super) fn in_flight_now(&self) -> u64 {
-        self.counts.calls.fetch_add(0, Ordering::AcqRel) & IN_FLIGHT
+        self.calls.fetch_add(0, Ordering::AcqRel) & IN_FLIGHT
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.counts.calls.load(Ordering::Relaxed) & IN_FLIGHT
+        self.calls.load(Ordering::Relaxed) & IN_FLIGHT
+    }
+
+    /// Calls in flight that other threads do not see yet.
+    pub(crate) fn in_flight_unshown(&self) -> u64 {
+        self.in_flight().saturating_sub(u64::from(self.shown.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn mean_latency_nanos(&self) -> Option<u64> {
+        Some(self.mean.load(Ordering::Relaxed)).filter(|mean| *mean != 0)
     }
 
     pub(crate) fn tally(&self) -> Tally {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Tally {
-            successes: load(&self.counts.calls) >> IN_FLIGHT_BITS,
-            failures: load(&self.counts.failures),
-            latency: load(&self.counts.latency),
-            measured: load(&self.counts.measured),
+            successes: load(&self.calls) >> IN_FLIGHT_BITS,
+            failures: load(&self.failures),
+            latency: load(&self.latency),
+            measured: load(&self.measured),
         }
     }
 
     pub(super) fn mark_removed(&self) {
-        self.counts.removed.store(true, Ordering::Release);
+        self.removed.store(true, Ordering::Release);
     }
 
     pub(super) fn mark_troubled(&self, troubled: bool) {
-        self.counts.troubled.store(troubled, Ordering::Relaxed);
+        self.troubled.store(troubled, Ordering::Relaxed);
     }
 }
 
@@ -210,14 +290,14 @@ mod loom {
     use ::loom::{model, thread};
     use tokio::time::Instant;
 
-    use super::{Ending, Seat};
+    use super::{Ending, Seated, Shown};
     use crate::{
         BalanceEvent, BalancePolicy, EndpointInfo,
-        engine::{Clock, Fleet, Node},
+        engine::{Block, Clock, Fleet, Node},
     };
 
     /// An endpoint of so many lanes, and how often it was said to be drained.
-    fn endpoint(lanes: usize) -> (Arc<Node>, Vec<Arc<Seat>>, Arc<AtomicU64>) {
+    fn endpoint(lanes: usize) -> (Arc<Node>, Vec<Seated>, Arc<AtomicU64>) {
         let policy = BalancePolicy::builder().ejection(None).seed(1).build().unwrap();
         let fleet = Arc::new(Fleet::new(Clock::starting(Instant::now()), &policy));
         let drained = Arc::new(AtomicU64::new(0));
@@ -227,11 +307,14 @@ mod loom {
                 told.fetch_add(1, Ordering::SeqCst);
             }
         });
-        let (node, seats) = Node::new(&EndpointInfo::new("a"), &fleet, lanes);
+        let block = Block::new(1, lanes);
+        let node = Node::new(&EndpointInfo::new("a"), &fleet, &block, 0);
+        let seats = block.banks().iter().map(|bank| Seated::new(Arc::clone(bank), 0)).collect();
         (node, seats, drained)
     }
 
-    const CANCELLED: Ending = Ending { outcome: None, began: None, bounded: false };
+    const CANCELLED: Ending =
+        Ending { outcome: None, began: None, bounded: false, shown: Shown::Never };
 
     #[test]
     fn loom_no_call_begins_after_the_drain_and_the_drain_is_told_once() {
@@ -240,12 +323,12 @@ mod loom {
                 let (node, seats, drained) = endpoint(lanes);
                 let callers: Vec<_> = (0..2)
                     .map(|caller| {
-                        let seat = Arc::clone(&seats[caller % lanes]);
+                        let seat = seats[caller % lanes].clone();
                         let drained = Arc::clone(&drained);
                         thread::spawn(move || {
                             if seat.enter() {
                                 assert_eq!(drained.load(Ordering::SeqCst), 0, "after the drain");
-                                seat.leave(CANCELLED);
+                                seat.leave(&CANCELLED);
                             }
                         })
                     })
@@ -259,21 +342,5 @@ mod loom {
                 assert_eq!(node.in_flight(), 0);
             });
         }
-    }
-
-    #[test]
-    fn loom_a_bound_is_never_passed() {
-        model(|| {
-            let (node, seats, _) = endpoint(1);
-            let callers: Vec<_> = (0..2)
-                .map(|_| {
-                    let seat = Arc::clone(&seats[0]);
-                    thread::spawn(move || seat.enter_within(1))
-                })
-                .collect();
-            let entered = callers.into_iter().map(|caller| caller.join().unwrap());
-            assert_eq!(entered.filter(|entered| *entered).count(), 1);
-            assert_eq!(node.in_flight(), 1);
-        });
     }
 }

@@ -41,7 +41,15 @@ impl Alias {
 
     /// One at random by weight among the usable. Drawing until one is accepted keeps the
     /// proportions among those that are left exact.
+    #[inline]
     pub(super) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
+        if candidates.is_open() {
+            return self.draw(candidates.rng());
+        }
+        self.pick_usable(candidates)
+    }
+
+    fn pick_usable(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
         for _ in 0..DRAWS {
             let drawn = self.draw(candidates.rng())?;
             if candidates.accepts(drawn) {

@@ -4,7 +4,7 @@ use outrigger_core::Tried;
 
 use crate::{
     HashKey, SlowStartPolicy,
-    engine::{LazyNow, Moment, Node, Seat},
+    engine::{LazyNow, Load, Moment, Node, Seat},
 };
 
 use super::PickEntry;
@@ -13,24 +13,60 @@ use super::PickEntry;
 #[derive(Debug)]
 pub(crate) struct Roll {
     pub(crate) nodes: Box<[Arc<Node>]>,
-    /// `lanes` seats for each node.
-    pub(crate) seats: Box<[Arc<Seat>]>,
+    pub(crate) homes: Box<[Home]>,
+    /// `lanes` banks of seats for each block.
+    pub(crate) banks: Box<[Arc<[Seat]>]>,
+    /// One for each block.
+    pub(crate) loads: Box<[Arc<[Load]>]>,
     pub(crate) lanes: usize,
 }
 
-impl Roll {
-    pub(crate) fn seat(&self, index: u32, lane: usize) -> &Arc<Seat> {
-        &self.seats[index as usize * self.lanes + lane % self.lanes]
+/// Where an endpoint's seats and its load are: in which block of the roll, and where in there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home(u32);
+
+const PLACE_BITS: u32 = 8;
+
+impl Home {
+    /// # Panics
+    ///
+    /// With more blocks than memory could hold.
+    pub(crate) fn new(block: usize, at: u32) -> Self {
+        let block = u32::try_from(block << PLACE_BITS).expect("fewer than 2^24 blocks");
+        Self(block | at)
     }
 
-    fn seats_of(&self, index: u32) -> &[Arc<Seat>] {
-        let start = index as usize * self.lanes;
-        &self.seats[start..start + self.lanes]
+    const fn block(self) -> usize {
+        (self.0 >> PLACE_BITS) as usize
+    }
+
+    pub(crate) const fn at(self) -> u32 {
+        self.0 & ((1 << PLACE_BITS) - 1)
+    }
+}
+
+impl Roll {
+    pub(crate) fn empty(lanes: usize) -> Self {
+        Self {
+            nodes: Box::default(),
+            homes: Box::default(),
+            banks: Box::default(),
+            loads: Box::default(),
+            lanes,
+        }
+    }
+
+    pub(crate) fn bank(&self, home: Home, lane: usize) -> &Arc<[Seat]> {
+        &self.banks[home.block() * self.lanes + lane]
+    }
+
+    pub(crate) fn load(&self, home: Home) -> &Load {
+        &self.loads[home.block()][home.at() as usize]
     }
 }
 
 /// Who is left out of one pick.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Filter<'a> {
     /// Endpoints that this very call found unreachable.
     pub(crate) unreachable: &'a [u64],
@@ -41,13 +77,26 @@ pub(crate) struct Filter<'a> {
     pub(crate) slow_start: Option<SlowStartPolicy>,
 }
 
+impl Filter<'_> {
+    /// Leaves nobody out.
+    pub(crate) const OPEN: Self =
+        Self { unreachable: &[], tried: None, healthy_only: false, slow_start: None };
+
+    const fn is_open(&self) -> bool {
+        self.unreachable.is_empty()
+            && self.tried.is_none()
+            && !self.healthy_only
+            && self.slow_start.is_none()
+    }
+}
+
 /// What a picker may ask in one pick.
 #[derive(Debug)]
 pub struct Candidates<'a> {
     roll: &'a Roll,
-    filter: Filter<'a>,
+    filter: &'a Filter<'a>,
     rng: &'a mut fastrand::Rng,
-    now: &'a LazyNow,
+    now: &'a LazyNow<'a>,
     key: Option<HashKey>,
     lane: usize,
     is_open: bool,
@@ -58,14 +107,11 @@ pub struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     pub(crate) fn new(
         roll: &'a Roll,
-        filter: Filter<'a>,
+        filter: &'a Filter<'a>,
         rng: &'a mut fastrand::Rng,
-        now: &'a LazyNow,
+        now: &'a LazyNow<'a>,
     ) -> Self {
-        let is_open = filter.unreachable.is_empty()
-            && filter.tried.is_none()
-            && !filter.healthy_only
-            && filter.slow_start.is_none();
+        let is_open = filter.is_open();
         Self { roll, filter, rng, now, key: None, lane: 0, is_open, taken: None, is_bounded: false }
     }
 
@@ -89,7 +135,7 @@ impl<'a> Candidates<'a> {
     }
 
     fn passes(&self, index: u32) -> bool {
-        let Filter { unreachable, tried, healthy_only, .. } = &self.filter;
+        let Filter { unreachable, tried, healthy_only, .. } = self.filter;
         let node = self.node(index);
         !(unreachable.contains(&node.id())
             || *healthy_only && node.ejected_until().is_some()
@@ -137,9 +183,14 @@ impl<'a> Candidates<'a> {
     }
 
     /// How many calls are in flight on the endpoint, by this balancer.
+    ///
+    /// Calls of other threads are counted from the moment at which they first wait; those of this
+    /// thread, and those of [`Balance::pick`](crate::Balance::pick), at once.
     #[must_use]
     pub fn in_flight(&self, index: u32) -> u64 {
-        self.roll.seats_of(index).iter().map(|seat| seat.in_flight()).sum()
+        let home = self.roll.homes[index as usize];
+        let seat = &self.roll.bank(home, self.lane)[home.at() as usize];
+        self.roll.load(home).shown() + seat.in_flight_unshown()
     }
 
     /// The endpoint's mean latency over recent calls that were measured, if any was.
@@ -164,6 +215,11 @@ impl<'a> Candidates<'a> {
         self.rng.f64()
     }
 
+    /// Whether nobody is left out.
+    pub(super) const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     pub(super) const fn rng(&mut self) -> &mut fastrand::Rng {
         self.rng
     }
@@ -180,16 +236,17 @@ impl<'a> Candidates<'a> {
         || self.now.get()
     }
 
+    pub(super) fn load(&self, index: u32) -> &Load {
+        self.roll.load(self.roll.homes[index as usize])
+    }
+
     pub(super) fn node(&self, index: u32) -> &Node {
         &self.roll.nodes[index as usize]
     }
 
-    /// Begins the call on the endpoint if it has fewer than `cap` in flight.
+    /// Shows the call as one on the endpoint if that has fewer than `cap`.
     pub(super) fn take_within(&mut self, index: u32, cap: u64) -> bool {
-        let seat = self.roll.seat(index, self.lane);
-        // With several lanes, after the policy changed to a bounded one, the sum is not exact.
-        let elsewhere = self.in_flight(index).saturating_sub(seat.in_flight());
-        let taken = seat.enter_within(cap.saturating_sub(elsewhere));
+        let taken = self.load(index).show_within(cap);
         if taken {
             self.taken = Some(index);
         }
@@ -207,7 +264,7 @@ impl<'a> Candidates<'a> {
         self.is_bounded
     }
 
-    /// Whether the pick has already begun the call on the endpoint.
+    /// Whether the pick has already shown the call on the endpoint.
     pub(crate) fn has_taken(&self, index: u32) -> bool {
         self.taken == Some(index)
     }

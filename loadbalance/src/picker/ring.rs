@@ -89,6 +89,10 @@ impl Ring {
         self.without_key
     }
 
+    pub(super) const fn is_bounded(&self) -> bool {
+        self.load_bound.is_some()
+    }
+
     pub(super) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
         if self.shards.is_empty() {
             return None;

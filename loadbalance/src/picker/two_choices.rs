@@ -8,7 +8,9 @@ use super::{Candidates, PickEntry, alias::Alias};
 pub(crate) struct TwoChoices {
     alias: Alias,
     load: Load,
-    mean_weight: f64,
+    /// What an endpoint's load counts for, by its index: less the more it weighs. Empty when all
+    /// weigh the same.
+    factors: Box<[f32]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +33,8 @@ impl TwoChoices {
         Self::by(Load::PeakEwma { decay_s: decay.as_secs_f32() }, entries)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a mean")]
     fn by(load: Load, entries: &[PickEntry]) -> Self {
-        let total: f64 = entries.iter().map(|entry| f64::from(entry.weight)).sum();
-        let mean_weight = total / entries.len().max(1) as f64;
-        Self { alias: Alias::build(entries), load, mean_weight }
+        Self { alias: Alias::build(entries), load, factors: factors(entries) }
     }
 
     pub(super) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
@@ -59,20 +58,38 @@ impl TwoChoices {
 
     #[expect(clippy::cast_precision_loss, reason = "loads need no more")]
     fn load(&self, index: u32, candidates: &Candidates<'_>) -> f64 {
-        let node = candidates.node(index);
-        let weight = f64::from(node.weight().max(1)) / self.mean_weight;
-        let pending = candidates.in_flight(index) as f64 / weight;
+        let factor = self.factors.get(index as usize).copied().map_or(1.0, f64::from);
+        let pending = candidates.in_flight(index) as f64 * factor;
+        let load = candidates.load(index);
         match self.load {
-            Load::Pending if node.is_penalised(candidates.lazy_now()) => AVOIDED + pending,
+            Load::Pending if load.is_penalised(candidates.lazy_now()) => AVOIDED + pending,
             Load::Pending => pending,
-            Load::PeakEwma { decay_s } => {
-                match node.peak_latency(candidates.now(), decay_s) {
-                    Some(seconds) => f64::from(seconds) * (pending + 1.0),
-                    // Nothing is known: one call at a time finds out.
-                    None if pending > 0.0 => AVOIDED + pending,
-                    None => 0.0,
-                }
-            }
+            Load::PeakEwma { decay_s } => match load.peak().read(candidates.now(), decay_s) {
+                Some(seconds) => f64::from(seconds) * (pending + 1.0),
+                // Nothing is known: one call at a time finds out.
+                None if pending > 0.0 => AVOIDED + pending,
+                None => 0.0,
+            },
         }
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "loads need no more"
+)]
+fn factors(entries: &[PickEntry]) -> Box<[f32]> {
+    let is_even = entries.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+    if is_even {
+        return Box::default();
+    }
+    let total: f64 = entries.iter().map(|entry| f64::from(entry.weight)).sum();
+    let mean = total / entries.len() as f64;
+    let last = entries.iter().map(|entry| entry.index as usize).max().unwrap_or(0);
+    let mut factors = vec![1.0; last + 1];
+    for entry in entries {
+        factors[entry.index as usize] = (mean / f64::from(entry.weight)) as f32;
+    }
+    factors.into()
 }

@@ -1,0 +1,50 @@
+use std::sync::{Arc, Weak};
+
+use super::{Load, Seat};
+
+/// Seats and loads of some endpoints, side by side: a bank of seats for each lane.
+///
+/// A call counts itself among the owners of its lane's bank, so that neither an allocation nor a
+/// count of owners stands for one endpoint alone: with thousands of endpoints those would be in no
+/// cache. A block is freed with the last of its endpoints and calls.
+#[derive(Debug)]
+pub(crate) struct Block {
+    banks: Box<[Arc<[Seat]>]>,
+    loads: Arc<[Load]>,
+    /// What endpoints keep of the banks: a seat keeps its endpoint, not the other way round.
+    weak: Arc<[Weak<[Seat]>]>,
+}
+
+impl Block {
+    /// The most endpoints of a block: so few that one which stays keeps little memory alive.
+    const MOST: usize = 64;
+
+    /// How many endpoints the next block should have room for, beside `present` ones.
+    pub(crate) fn room_beside(present: usize) -> usize {
+        present.next_power_of_two().clamp(4, Self::MOST)
+    }
+
+    pub(crate) fn new(room: usize, lanes: usize) -> Self {
+        let bank = |_| (0..room).map(|_| Seat::default()).collect();
+        let banks: Box<[Arc<[Seat]>]> = (0..lanes).map(bank).collect();
+        let weak = banks.iter().map(Arc::downgrade).collect();
+        Self { banks, loads: (0..room).map(|_| Load::default()).collect(), weak }
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// A bank for each lane.
+    pub(crate) const fn banks(&self) -> &[Arc<[Seat]>] {
+        &self.banks
+    }
+
+    pub(crate) const fn loads(&self) -> &Arc<[Load]> {
+        &self.loads
+    }
+
+    pub(super) const fn weak_banks(&self) -> &Arc<[Weak<[Seat]>]> {
+        &self.weak
+    }
+}
