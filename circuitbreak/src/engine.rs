@@ -10,13 +10,10 @@ mod half_open;
 mod loom;
 mod record;
 mod successes;
+mod ticket;
 mod window;
 
-use std::{
-    num::{NonZeroU64, NonZeroUsize},
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use outrigger_core::Enforcement;
@@ -25,10 +22,11 @@ use tokio::time::Instant;
 pub(crate) use self::{
     admit::{Admission, Refusal},
     record::Recorded,
+    ticket::Ticket,
 };
 use self::{
     half_open::Probes,
-    successes::Successes,
+    successes::{Successes, tag},
     window::{Window, saturating_ns},
 };
 use crate::{
@@ -73,17 +71,6 @@ struct Core {
     closed_since_ns: Option<u64>,
     last_trip: Option<(TripRule, WindowCounts)>,
     rng: Rng,
-}
-
-/// Leave to make one call. Spent with the call's outcome, so not `Copy`.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    generation: u64,
-    /// The place that a probe holds; `None` for a call on a closed circuit.
-    probe: Option<NonZeroU64>,
-    /// When the call started, in the engine's time; `NEVER` where no rule asks for the latency. One
-    /// word, since a ticket is moved many times.
-    started_ns: u64,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -149,22 +136,22 @@ impl Engine {
         self.counts_calls.store(counts_calls, Ordering::Relaxed);
         let slow_ns = core.policy.slow_threshold().map_or(NEVER, saturating_ns);
         self.slow_ns.store(slow_ns, Ordering::Relaxed);
-        let enforcement = match core.policy.enforcement() {
-            Enforcement::Enforced => 0,
-            Enforcement::Shadow => 1,
-            Enforcement::Disabled => 2,
-        };
-        self.enforcement.store(enforcement, Ordering::Relaxed);
+        self.enforcement.store(core.policy.enforcement() as u64, Ordering::Relaxed);
     }
 
     /// Whether the policy that the engine acts by acts.
-    #[inline]
     pub(crate) fn enforcement(&self) -> Enforcement {
         match self.enforcement.load(Ordering::Relaxed) {
             0 => Enforcement::Enforced,
             1 => Enforcement::Shadow,
             _ => Enforcement::Disabled,
         }
+    }
+
+    /// Whether the policy that the engine acts by does nothing.
+    #[inline]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.enforcement.load(Ordering::Relaxed) == Enforcement::Disabled as u64
     }
 
     /// Whether the ticket of a call needs to know when the call started.
@@ -176,7 +163,7 @@ impl Engine {
     /// Lets `ticket` know when its call started.
     #[inline]
     pub(crate) fn start(&self, ticket: &mut Ticket, now: Instant) {
-        ticket.started_ns = self.ns(now);
+        ticket.start(self.ns(now));
     }
 
     /// Forces the circuit open until it is reset.
@@ -206,6 +193,7 @@ impl Engine {
         self.word.store(packed(generation, to), Ordering::Release);
         self.successes.restart(generation);
         core.window.clear();
+        core.probes.clear();
         core.streak = 0;
         self.has_streak.store(false, Ordering::Relaxed);
         StateChange { from, to, cause, counts, cool_down: None, generation }
@@ -221,8 +209,10 @@ impl Engine {
         unpacked(self.word.load(Ordering::Acquire)).0
     }
 
-    fn is_closed_in(&self, generation: u64) -> bool {
-        unpacked(self.word.load(Ordering::Acquire)) == (generation, State::Closed)
+    /// Whether it is closed in the generation with this tag.
+    fn is_closed_in(&self, tag_of_generation: u64) -> bool {
+        let (generation, state) = unpacked(self.word.load(Ordering::Acquire));
+        state == State::Closed && tag(generation) == tag_of_generation
     }
 
     /// How much of the cool-down is left, while the circuit is open.

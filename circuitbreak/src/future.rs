@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{Classify, Complete, End, Observe, Outcome, Rejection, TrackCompletion};
+use outrigger_core::{Classify, Complete, End, Observe, Outcome, TrackCompletion};
 use pin_project::pin_project;
 
 use crate::{CircuitBreakerEvent, Permit};
@@ -18,14 +18,14 @@ use crate::{CircuitBreakerEvent, Permit};
 /// [`Abandoned`](crate::Abandoned) says, and a probe's place is free at once.
 #[pin_project]
 #[derive(Debug)]
-pub struct CircuitBreakerFuture<F, O: Observe<CircuitBreakerEvent>, C, T> {
+pub struct CircuitBreakerFuture<F, O: Observe<CircuitBreakerEvent>, C, T, E> {
     #[pin]
-    pub(crate) state: State<F, O, C, T>,
+    pub(crate) state: State<F, O, C, T, E>,
 }
 
 #[pin_project(project = StateProj)]
 #[derive(Debug)]
-pub(crate) enum State<F, O: Observe<CircuitBreakerEvent>, C, T> {
+pub(crate) enum State<F, O: Observe<CircuitBreakerEvent>, C, T, E> {
     Running {
         #[pin]
         response: F,
@@ -35,18 +35,18 @@ pub(crate) enum State<F, O: Observe<CircuitBreakerEvent>, C, T> {
         completion: T,
     },
     Refused {
-        rejection: Option<Rejection>,
+        /// The user's error, which is mostly smaller than the refusal that it was made of.
+        error: Option<E>,
     },
     Done,
 }
 
-impl<F, O, C, T, Response, Error> Future for CircuitBreakerFuture<F, O, C, T>
+impl<F, O, C, T, Response, Error> Future for CircuitBreakerFuture<F, O, C, T, Error>
 where
     F: Future<Output = Result<Response, Error>>,
     O: Observe<CircuitBreakerEvent>,
     C: Classify<Response, Error> + Clone,
     T: TrackCompletion<Response, PendingOutcome<C, O, Response, Error>>,
-    Error: From<Rejection>,
 {
     type Output = Result<T::Response, Error>;
 
@@ -77,9 +77,8 @@ where
                     }
                 }
             }
-            StateProj::Refused { rejection } => {
-                let rejection = rejection.take().expect("taken once, as `Done` follows");
-                Err(rejection.into())
+            StateProj::Refused { error } => {
+                Err(error.take().expect("taken once, as `Done` follows"))
             }
             StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
         };
@@ -103,6 +102,7 @@ where
     C: Classify<Response, Error>,
     O: Observe<CircuitBreakerEvent>,
 {
+    #[inline]
     fn complete(self, end: End<'_>) {
         let Some(permit) = self.permit else { return };
         permit.record(match end {

@@ -42,7 +42,7 @@ where
 {
     type Response = T::Response;
     type Error = S::Error;
-    type Future = CircuitBreakerFuture<S::Future, B::Observer, C, T>;
+    type Future = CircuitBreakerFuture<S::Future, B::Observer, C, T, S::Error>;
 
     /// Ready when the inner service is. An open circuit is no reason to wait: it refuses the call.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -51,14 +51,19 @@ where
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        let state = match self.breakers.try_acquire_for(&request) {
+        // Each case makes the future where the caller wants it: moving one costs as much as the
+        // rest.
+        match self.breakers.try_acquire_for(&request) {
             Ok(permit) => {
                 let (classifier, completion) = (self.classifier.clone(), self.completion.clone());
                 let response = self.inner.call(request);
-                State::Running { response, permit: Some(permit), classifier, completion }
+                let permit = Some(permit);
+                let state = State::Running { response, permit, classifier, completion };
+                CircuitBreakerFuture { state }
             }
-            Err(rejection) => State::Refused { rejection: Some(rejection) },
-        };
-        CircuitBreakerFuture { state }
+            Err(rejection) => {
+                CircuitBreakerFuture { state: State::Refused { error: Some(rejection.into()) } }
+            }
+        }
     }
 }

@@ -75,7 +75,7 @@ fn it_keeps_the_laws_of_bodies() {
 
 #[test]
 fn its_future_is_small_and_goes_anywhere() {
-    type Future = CircuitBreakerFuture<ScriptedFuture, (), ErrorsAreFailures, OnResponse>;
-    laws::is_send_and_at_most::<Future>(size_of::<ScriptedFuture>() + 88);
+    type Future = CircuitBreakerFuture<ScriptedFuture, (), ErrorsAreFailures, OnResponse, BoxError>;
+    laws::is_send_and_at_most::<Future>(size_of::<ScriptedFuture>() + 32);
     laws::is_send_and_at_most::<CircuitBreaker>(16);
 }

@@ -55,6 +55,7 @@ pub struct OnResponse;
 impl<Response, Held: Complete> TrackCompletion<Response, Held> for OnResponse {
     type Response = Response;
 
+    #[inline]
     fn track(&self, response: Response, held: Held) -> Response {
         held.complete(End::Response);
         response

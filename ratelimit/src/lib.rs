@@ -299,7 +299,7 @@ pub use throttle::{
     ChooseThrottle, ClientThrottle, ClientThrottleBuilder, ClientThrottleEvent,
     ClientThrottleFuture, ClientThrottleLayer, ClientThrottlePanel, ClientThrottlePolicy,
     ClientThrottlePolicyBuilder, ClientThrottleService, CutShort, KeyedThrottle, PendingAnswer,
-    THROTTLED, ThrottleCounts, ThrottlePermit, WeakClientThrottle,
+    THROTTLED, ThrottleCounts, ThrottlePermit, WeakClientThrottle, WeakClientThrottlePanel,
 };
 
 #[cfg(feature = "http")]

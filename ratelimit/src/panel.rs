@@ -1,8 +1,14 @@
 //! Limits by key.
 
-/// Makes the panel of a limit: one limit for each key, made on first use, their number capped.
+/// Makes the panel of a limit: one limit for each key, made on first use, their number capped. Says
+/// what a limit is called there, by which method it is had, and how its builder is told that it is
+/// one of many, if it has to be.
 macro_rules! limit_panel {
-    ($(#[$doc:meta])* $Panel:ident of $Limit:ident, $Policy:ident, $Event:ident, $Weak:ident) => {
+    (
+        $(#[$doc:meta])*
+        $Panel:ident of $Limit:ident, $Policy:ident, $Event:ident, $Weak:ident
+        ($noun:literal, $get_or_make:ident, $with:ident $(, $one_of_many:ident)?)
+    ) => {
         use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 
         use equivalent::Equivalent;
@@ -20,13 +26,13 @@ macro_rules! limit_panel {
         }
 
         impl<K: Hash + Eq> $Panel<K> {
-            /// Limits with this policy; at most 10 000.
+            #[doc = concat!("A ", $noun, " with this policy for each key; for at most 10 000.")]
             #[must_use]
             pub fn new(policy: impl Into<Live<$Policy>>) -> Self {
                 Self::with_capacity(policy, DEFAULT_CAPACITY)
             }
 
-            /// Limits with this policy; at most `keys`.
+            #[doc = concat!("A ", $noun, " with this policy for each key; for at most `keys`.")]
             #[must_use]
             pub fn with_capacity(
                 policy: impl Into<Live<$Policy>>,
@@ -41,7 +47,8 @@ macro_rules! limit_panel {
                 Self { shared: Arc::new(Shared { limits: Keyed::new(keys), policy, observer }) }
             }
 
-            /// A panel like this one, with limits of its own, that tells `observer` what they do.
+            #[doc = concat!("A panel like this one, with ", $noun, "s of its own, that tells")]
+            /// `observer` what they do.
             #[must_use]
             pub fn observe<P>(self, observer: P) -> $Panel<K, P>
             where
@@ -51,14 +58,15 @@ macro_rules! limit_panel {
                 $Panel::make(policy.clone(), limits.capacity(), Arc::new(observer))
             }
 
-            /// A panel like this one, with its policy and observer but limits of its own.
+            #[doc = concat!("A panel like this one, with its policy and observer but ", $noun, "s")]
+            /// of its own.
             #[must_use]
             pub fn separate(&self) -> Self {
                 let Shared { limits, policy, observer } = &*self.shared;
                 Self::make(policy.clone(), limits.capacity(), Arc::clone(observer))
             }
 
-            /// The limit of `key`, if it has one. Does not count as a use.
+            #[doc = concat!("The ", $noun, " of `key`, if it has one. Does not count as a use.")]
             #[must_use]
             pub fn get<Q>(&self, key: &Q) -> Option<$Limit<O>>
             where
@@ -67,7 +75,7 @@ macro_rules! limit_panel {
                 self.shared.limits.peek(key, $Limit::clone)
             }
 
-            /// Every key with its limit, in no order.
+            #[doc = concat!("Every key with its ", $noun, ", in no order.")]
             #[must_use]
             pub fn list(&self) -> Vec<(K, $Limit<O>)>
             where
@@ -78,13 +86,13 @@ macro_rules! limit_panel {
                 all
             }
 
-            /// How many keys have a limit.
+            #[doc = concat!("How many keys have a ", $noun, ".")]
             #[must_use]
             pub fn len(&self) -> usize {
                 self.shared.limits.len()
             }
 
-            /// Whether no key has a limit yet.
+            #[doc = concat!("Whether no key has a ", $noun, " yet.")]
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.shared.limits.is_empty()
@@ -102,15 +110,15 @@ macro_rules! limit_panel {
             K: Hash + Eq + fmt::Display,
             O: Observe<$Event>,
         {
-            /// The limit of `key`, made if need be.
-            pub fn limit(&self, key: &K) -> $Limit<O>
+            #[doc = concat!("The ", $noun, " of `key`, made if need be.")]
+            pub fn $get_or_make(&self, key: &K) -> $Limit<O>
             where
                 K: Clone,
             {
-                self.with_limit(key, || key.clone(), $Limit::clone)
+                self.$with(key, || key.clone(), $Limit::clone)
             }
 
-            pub(super) fn with_limit<Q, R>(
+            pub(super) fn $with<Q, R>(
                 &self,
                 key: &Q,
                 make_key: impl FnOnce() -> K,
@@ -125,7 +133,7 @@ macro_rules! limit_panel {
                     let limit = $Limit::builder(policy.clone())
                         .name(key.to_string())
                         .observe_shared(Arc::clone(observer))
-                        .single_stripe()
+                        $(.$one_of_many())?
                         .build();
                     (key, limit)
                 };

@@ -31,4 +31,4 @@ pub use service::ClientThrottleService;
 
 #[cfg(feature = "http")]
 pub use overload::OverloadStatus;
-pub use weak::WeakClientThrottle;
+pub use weak::{WeakClientThrottle, WeakClientThrottlePanel};

@@ -2,8 +2,9 @@
 
 use outrigger_core::InvalidPolicy;
 use outrigger_ratelimit::{
-    BeyondLimit, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPanel,
-    ConcurrencyLimitPolicy, ConnectionLimit, RateLimit, RateLimitPanel, RateLimitPolicy,
+    BeyondLimit, ClientThrottle, ClientThrottlePanel, ClientThrottlePolicy, ConcurrencyLimit,
+    ConcurrencyLimitPanel, ConcurrencyLimitPolicy, ConnectionLimit, RateLimit, RateLimitPanel,
+    RateLimitPolicy,
 };
 
 macro_rules! lives_as_long_as_its_handles {
@@ -27,6 +28,7 @@ async fn a_weak_handle_keeps_nothing_alive() -> Result<(), InvalidPolicy> {
     lives_as_long_as_its_handles!(RateLimit::new(RateLimitPolicy::default()));
     lives_as_long_as_its_handles!(RateLimitPanel::<u8>::new(RateLimitPolicy::default()));
     lives_as_long_as_its_handles!(ClientThrottle::new(ClientThrottlePolicy::default()));
+    lives_as_long_as_its_handles!(ClientThrottlePanel::<u8>::new(ClientThrottlePolicy::default()));
     lives_as_long_as_its_handles!(ConnectionLimit::new(1, BeyondLimit::Refuse)?);
     Ok(())
 }

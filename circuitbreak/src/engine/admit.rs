@@ -35,8 +35,7 @@ impl Engine {
         // `Acquire` pairs with the `Release` in `enter`, here and in `admit`: who sees a state sees
         // the gate that was set for it.
         let (generation, state) = unpacked(self.word.load(Ordering::Acquire));
-        let ticket = || Ticket { generation, probe: None, started_ns: NEVER };
-        (state == State::Closed).then(ticket)
+        (state == State::Closed).then(|| Ticket::closed(generation))
     }
 
     /// Says how long to stay away if no call can pass at `now`, which is how most refusals are made.
@@ -54,7 +53,7 @@ impl Engine {
         let now_ns = self.ns(now);
         let (generation, state) = unpacked(self.word.load(Ordering::Acquire));
         match state {
-            State::Closed => Ok(Ticket { generation, probe: None, started_ns: NEVER }).into(),
+            State::Closed => Ok(Ticket::closed(generation)).into(),
             State::ForcedOpen => Err(Refusal { state, retry_after: None }).into(),
             State::Open | State::HalfOpen => {
                 let gate_ns = self.gate_ns.load(Ordering::Relaxed);
@@ -79,9 +78,7 @@ impl Engine {
         // Looked at again, since another call may have been here before.
         let (generation, state) = unpacked(self.word.load(Ordering::Relaxed));
         match state {
-            State::Closed => {
-                return Ok(Ticket { generation, probe: None, started_ns: NEVER }).into();
-            }
+            State::Closed => return Ok(Ticket::closed(generation)).into(),
             State::ForcedOpen => return Err(Refusal { state, retry_after: None }).into(),
             State::Open => {
                 let gate_ns = self.gate_ns.load(Ordering::Relaxed);
@@ -98,7 +95,7 @@ impl Engine {
         let gate_ns = core.probes.gate_ns(&core.policy);
         self.gate_ns.store(gate_ns, Ordering::Relaxed);
         let decision = match probe {
-            Some(_) => Ok(Ticket { generation: self.generation(), probe, started_ns: NEVER }),
+            Some(id) => Ok(Ticket::probe(id)),
             None => Err(Self::refusal(State::HalfOpen, gate_ns, now_ns)),
         };
         Admission { decision, change, probe_lost }

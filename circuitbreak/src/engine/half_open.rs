@@ -19,17 +19,23 @@ pub(super) struct Probes {
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     id: NonZeroU64,
+    started_ns: u64,
     /// From then on another call may take its place.
     lost_at_ns: u64,
 }
 
 impl Probes {
     pub(super) fn restart(&mut self, policy: &CircuitBreakerPolicy) {
-        self.running.clear();
+        self.clear();
         // All its memory at once, while no call waits for it.
         self.running.reserve(policy.max_probes() as usize);
         self.next_at_ns = 0;
         self.successes = 0;
+    }
+
+    /// Forgets the probes under way: what they bring counts for nothing any more.
+    pub(super) fn clear(&mut self) {
+        self.running.clear();
     }
 
     /// Takes the places of probes that ran over their limit. Says whether there were any.
@@ -51,7 +57,7 @@ impl Probes {
         self.admitted += 1;
         let id = NonZeroU64::new(self.admitted)?;
         let lost_at_ns = now_ns.saturating_add(saturating_ns(policy.probe_limit()));
-        self.running.push(Probe { id, lost_at_ns });
+        self.running.push(Probe { id, started_ns: now_ns, lost_at_ns });
         self.next_at_ns = now_ns.saturating_add(saturating_ns(policy.probe_interval()));
         Some(id)
     }
@@ -66,11 +72,16 @@ impl Probes {
         self.next_at_ns.max(free_at_ns)
     }
 
-    /// Ends a probe. `false` when it had lost its place: then its result counts for nothing.
-    pub(super) fn end(&mut self, id: NonZeroU64) -> bool {
-        let before = self.running.len();
-        self.running.retain(|probe| probe.id != id);
-        self.running.len() < before
+    /// Ends a probe and says when it started. `None` when it had lost its place: then its result
+    /// counts for nothing.
+    pub(super) fn end(&mut self, id: NonZeroU64) -> Option<u64> {
+        let place = self.running.iter().position(|probe| probe.id == id)?;
+        Some(self.running.swap_remove(place).started_ns)
+    }
+
+    /// When a probe under way started.
+    pub(super) fn started_ns(&self, id: NonZeroU64) -> Option<u64> {
+        self.running.iter().find(|probe| probe.id == id).map(|probe| probe.started_ns)
     }
 
     /// Lets the next call probe at once, in the place of one that told nothing.

@@ -24,7 +24,7 @@ fn touchy() -> CircuitBreakerPolicyBuilder {
 /// Records a result. `true` when it changed the state.
 fn record(engine: &Engine, stripe: usize, outcome: Outcome, now: Instant) -> bool {
     let ticket = engine.admit_closed().unwrap();
-    matches!(engine.record(stripe, ticket, outcome, now), Recorded::Changed(_))
+    matches!(engine.record(stripe, &ticket, outcome, now), Recorded::Changed(_))
 }
 
 /// Runs `work` on two threads at once, as stripe 0 and 1.
@@ -74,7 +74,7 @@ fn loom_two_failures_open_the_circuit_once() {
         let shared = Arc::clone(&engine);
         let changed = on_two_threads(move |stripe| {
             let ticket = tickets[stripe].lock().unwrap().take().unwrap();
-            let recorded = shared.record(stripe, ticket, Outcome::Failure, start);
+            let recorded = shared.record(stripe, &ticket, Outcome::Failure, start);
             matches!(recorded, Recorded::Changed(_))
         });
         assert_eq!(changed.iter().filter(|changed| **changed).count(), 1);
@@ -92,7 +92,7 @@ fn loom_a_success_that_races_a_change_of_state_is_not_counted_after_it() {
         on_two_threads(move |stripe| {
             if stripe == 0 {
                 let ticket = late.lock().unwrap().take().unwrap();
-                shared.record(stripe, ticket, Outcome::Success, start);
+                shared.record(stripe, &ticket, Outcome::Success, start);
             } else {
                 shared.reset();
             }
@@ -143,7 +143,7 @@ fn loom_a_probe_that_is_dropped_while_another_asks_frees_one_place() {
         let [_, second] = on_two_threads(move |stripe| {
             if stripe == 0 {
                 let ticket = probe.lock().unwrap().take().unwrap();
-                shared.abandon(stripe, ticket, now);
+                shared.abandon(stripe, &ticket, now);
                 None
             } else {
                 shared.admit(now).decision.ok()

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     Core, Engine, NEVER, Ticket,
+    successes::tag,
+    ticket::{Leave, Start},
     window::{Entry, Window, saturating_ns},
 };
 use crate::{
@@ -37,11 +39,11 @@ impl Engine {
     pub(crate) fn record(
         &self,
         stripe: usize,
-        ticket: Ticket,
+        ticket: &Ticket,
         outcome: Outcome,
         now: Instant,
     ) -> Recorded {
-        if outcome == Outcome::Success && self.record_plain_success(stripe, &ticket, now) {
+        if outcome == Outcome::Success && self.record_plain_success(stripe, ticket, now) {
             return Recorded::Nothing;
         }
         self.record_with_care(stripe, ticket, outcome, now)
@@ -51,79 +53,88 @@ impl Engine {
     /// its present bucket, and after no failure. `false` when it is none of these.
     #[inline]
     fn record_plain_success(&self, stripe: usize, ticket: &Ticket, now: Instant) -> bool {
-        let &Ticket { generation, probe, started_ns } = ticket;
+        let Leave::Closed { tag, start } = ticket.leave() else { return false };
         let now_ns = self.ns(now);
-        let is_plain = probe.is_none()
-            && now_ns < self.bucket_end_ns.load(Ordering::Relaxed)
+        let is_plain = now_ns < self.bucket_end_ns.load(Ordering::Relaxed)
             && !self.counts_calls.load(Ordering::Relaxed)
             && !self.has_streak.load(Ordering::Relaxed)
-            && !self.is_slow(started_ns, now_ns);
+            && !self.is_slow(start, now_ns);
         if is_plain {
-            self.successes.add(stripe, generation);
+            self.successes.add(stripe, tag);
         }
         is_plain
     }
 
     #[inline(never)]
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is spent once")]
     fn record_with_care(
         &self,
         stripe: usize,
-        ticket: Ticket,
+        ticket: &Ticket,
         outcome: Outcome,
         now: Instant,
     ) -> Recorded {
-        let Ticket { generation, probe, started_ns } = ticket;
         let now_ns = self.ns(now);
         let entry = (outcome != Outcome::Ignored).then(|| Entry {
             failure: outcome == Outcome::Failure,
             timeout: outcome == Outcome::Timeout,
-            slow: self.is_slow(started_ns, now_ns),
+            slow: false,
         });
-        match (probe, entry) {
-            (Some(id), entry) => self.record_probe(generation, id, entry, now_ns),
-            (None, Some(entry)) => self.record_closed(stripe, generation, entry, now_ns),
-            (None, None) => Recorded::Nothing,
+        match (ticket.leave(), entry) {
+            (Leave::Probe(id), entry) => self.record_probe(id, entry, now_ns),
+            (Leave::Closed { tag, start }, Some(entry)) => {
+                let slow = self.is_slow(start, now_ns);
+                self.record_closed(stripe, tag, Entry { slow, ..entry }, now_ns)
+            }
+            (Leave::Closed { .. }, None) => Recorded::Nothing,
         }
     }
 
     /// Takes back the ticket of a call that was dropped before it ended.
-    pub(crate) fn abandon(&self, stripe: usize, ticket: Ticket, now: Instant) -> Recorded {
+    pub(crate) fn abandon(&self, stripe: usize, ticket: &Ticket, now: Instant) -> Recorded {
         let abandoned = self.lock().policy.abandoned();
         let now_ns = self.ns(now);
-        let slow = self.is_slow(ticket.started_ns, now_ns);
-        match (abandoned, ticket.probe) {
+        match (abandoned, ticket.leave()) {
             (Abandoned::Failure, _) => self.record(stripe, ticket, Outcome::Failure, now),
-            (Abandoned::Slow, None) if slow => {
-                let entry = Entry { slow, ..Entry::SUCCESS };
-                self.record_closed(stripe, ticket.generation, entry, now_ns)
+            (Abandoned::Slow, Leave::Closed { tag, start }) if self.is_slow(start, now_ns) => {
+                let entry = Entry { slow: true, ..Entry::SUCCESS };
+                self.record_closed(stripe, tag, entry, now_ns)
             }
-            (Abandoned::Slow, Some(_)) if slow => {
+            (Abandoned::Slow, Leave::Probe(id)) if self.is_slow_probe(id, now_ns) => {
                 self.record(stripe, ticket, Outcome::Success, now)
             }
-            (_, Some(id)) => self.give_back(ticket.generation, id),
-            (_, None) => Recorded::Nothing,
+            (_, Leave::Probe(id)) => self.give_back(id),
+            (_, Leave::Closed { .. }) => Recorded::Nothing,
         }
     }
 
     #[inline]
-    fn is_slow(&self, started_ns: u64, now_ns: u64) -> bool {
+    fn is_slow(&self, start: Start, now_ns: u64) -> bool {
         let slow_ns = self.slow_ns.load(Ordering::Relaxed);
-        slow_ns != NEVER && started_ns != NEVER && now_ns.saturating_sub(started_ns) >= slow_ns
+        slow_ns != NEVER && start.is_ago(slow_ns, now_ns)
+    }
+
+    fn is_slow_probe(&self, id: NonZeroU64, now_ns: u64) -> bool {
+        let started_ns = self.lock().probes.started_ns(id);
+        started_ns.is_some_and(|started_ns| self.is_slow_since(started_ns, now_ns))
+    }
+
+    fn is_slow_since(&self, started_ns: u64, now_ns: u64) -> bool {
+        let slow_ns = self.slow_ns.load(Ordering::Relaxed);
+        slow_ns != NEVER && now_ns.saturating_sub(started_ns) >= slow_ns
     }
 
     #[inline]
-    fn record_closed(&self, stripe: usize, generation: u64, entry: Entry, now_ns: u64) -> Recorded {
+    fn record_closed(&self, stripe: usize, tag: u64, entry: Entry, now_ns: u64) -> Recorded {
         if entry != Entry::SUCCESS || self.counts_calls.load(Ordering::Relaxed) {
-            return self.record_in_core(generation, entry, now_ns);
+            return self.record_in_core(tag, entry, now_ns);
         }
         if now_ns >= self.bucket_end_ns.load(Ordering::Relaxed) {
             self.move_on(&mut self.lock(), now_ns);
         }
-        self.successes.add(stripe, generation);
+        self.successes.add(stripe, tag);
         if self.has_streak.load(Ordering::Relaxed) {
             let mut core = self.lock();
-            if self.is_closed_in(generation) {
+            if self.is_closed_in(tag) {
                 core.streak = 0;
                 self.has_streak.store(false, Ordering::Relaxed);
             }
@@ -131,10 +142,10 @@ impl Engine {
         Recorded::Nothing
     }
 
-    fn record_in_core(&self, generation: u64, entry: Entry, now_ns: u64) -> Recorded {
+    fn record_in_core(&self, tag: u64, entry: Entry, now_ns: u64) -> Recorded {
         let mut core = self.lock();
         let core = &mut *core;
-        if !self.is_closed_in(generation) {
+        if !self.is_closed_in(tag) {
             return Recorded::Nothing;
         }
         self.move_on(core, now_ns);
@@ -160,7 +171,7 @@ impl Engine {
             Some(rule) => Recorded::Changed(self.trip(core, rule, counts, now_ns)),
             None if core.policy.has_custom_rule() => {
                 let policy = Arc::clone(&core.policy);
-                Recorded::Ask(Question { policy, counts, generation })
+                Recorded::Ask(Question { policy, counts, generation: self.generation() })
             }
             None => Recorded::Nothing,
         }
@@ -175,24 +186,17 @@ impl Engine {
             return None;
         }
         let mut core = self.lock();
-        let is_still_closed = self.is_closed_in(*generation);
+        let is_still_closed = self.is_closed_in(tag(*generation));
         is_still_closed.then(|| self.trip(&mut core, TripRule::Custom, *counts, self.ns(now)))
     }
 
     /// `entry` is `None` for a probe that says nothing about the callee.
-    fn record_probe(
-        &self,
-        generation: u64,
-        id: NonZeroU64,
-        entry: Option<Entry>,
-        now_ns: u64,
-    ) -> Recorded {
+    fn record_probe(&self, id: NonZeroU64, entry: Option<Entry>, now_ns: u64) -> Recorded {
         let mut core = self.lock();
         let core = &mut *core;
-        if self.generation() != generation || !core.probes.end(id) {
-            return Recorded::Nothing;
-        }
-        let change = match entry {
+        let Some(started_ns) = core.probes.end(id) else { return Recorded::Nothing };
+        let slow = self.is_slow_since(started_ns, now_ns);
+        let change = match entry.map(|entry| Entry { slow, ..entry }) {
             None => None,
             Some(Entry::SUCCESS) => core.probes.succeeded(&core.policy).then(|| {
                 core.closed_since_ns = Some(now_ns);
@@ -207,9 +211,9 @@ impl Engine {
         Recorded::Nothing
     }
 
-    fn give_back(&self, generation: u64, id: NonZeroU64) -> Recorded {
+    fn give_back(&self, id: NonZeroU64) -> Recorded {
         let mut core = self.lock();
-        if self.generation() == generation && core.probes.end(id) {
+        if core.probes.end(id).is_some() {
             core.probes.skip_interval();
             self.gate_ns.store(core.probes.gate_ns(&core.policy), Ordering::Relaxed);
         }

@@ -29,11 +29,11 @@ impl Successes {
         Self { stripes: (0..stripes).map(stripe).collect() }
     }
 
-    /// Counts one, unless `generation` is over.
+    /// Counts one, unless the generation with this tag is over.
     #[inline]
-    pub(super) fn add(&self, stripe: usize, generation: u64) {
+    pub(super) fn add(&self, stripe: usize, tag: u64) {
         let Some(Stripe { tagged }) = self.stripes.get(stripe) else { return };
-        let add = |old: u64| (old >> COUNT_BITS == tag(generation)).then(|| old + 1);
+        let add = |old: u64| (old >> COUNT_BITS == tag).then(|| old + 1);
         // `Release` pairs with the `Acquire` in `restart`: what was counted before a change of state
         // is forgotten by it. An `Err` is a result of an old generation.
         let _ = tagged.fetch_update(Ordering::Release, Ordering::Relaxed, add);
@@ -51,7 +51,8 @@ impl Successes {
     }
 }
 
-/// What of a generation fits beside the count: enough to tell it from the million before it.
-fn tag(generation: u64) -> u64 {
+/// What of a generation fits beside a count: enough to tell it from the million before it.
+#[inline]
+pub(super) const fn tag(generation: u64) -> u64 {
     (generation << COUNT_BITS) >> COUNT_BITS
 }

@@ -12,4 +12,5 @@ limit_panel! {
     /// lost. Clones share the limits.
     AdaptiveLimitPanel of AdaptiveLimit, AdaptiveLimitPolicy, AdaptiveLimitEvent,
     WeakAdaptiveLimitPanel
+    ("limit", limit, with_limit, single_stripe)
 }

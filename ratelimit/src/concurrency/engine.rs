@@ -225,6 +225,7 @@ impl Gate {
     /// Gives a place back. Says whether somebody waits for it; then
     /// [`hand_out`](Self::hand_out) until nobody can be let in.
     #[must_use]
+    #[inline]
     pub(crate) fn leave(&self) -> bool {
         let before = self.places.fetch_sub(1, Ordering::Release);
         debug_assert!(in_flight(before) > 0, "every place is given back exactly once");
@@ -338,6 +339,11 @@ impl Gate {
             1 => Enforcement::Shadow,
             _ => Enforcement::Disabled,
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.enforcement.load(Ordering::Acquire) == Enforcement::Disabled as u8
     }
 
     pub(crate) fn limit(&self) -> u32 {

@@ -21,11 +21,11 @@ where
     S: Service<Request>,
 {
     #[pin]
-    pub(super) state: State<S, Request, S::Future, P, W, T>,
+    pub(super) state: State<S, Request, S::Future, S::Error, P, W, T>,
 }
 
 #[pin_project(project = StateProj)]
-pub(super) enum State<S, Request, F, P, W, T> {
+pub(super) enum State<S, Request, F, E, P, W, T> {
     Waiting {
         #[pin]
         wait: W,
@@ -45,7 +45,8 @@ pub(super) enum State<S, Request, F, P, W, T> {
         completion: T,
     },
     Refused {
-        rejection: Option<Rejection>,
+        /// The user's error, which is mostly smaller than the refusal that it was made of.
+        error: Option<E>,
     },
     Done,
 }
@@ -89,9 +90,8 @@ where
                     permit.learn(result.as_ref());
                     break result.map(|response| completion.track(response, permit));
                 }
-                StateProj::Refused { rejection } => {
-                    let rejection = rejection.take().expect("taken once, as `Done` follows");
-                    break Err(rejection.into());
+                StateProj::Refused { error } => {
+                    break Err(error.take().expect("taken once, as `Done` follows"));
                 }
                 StateProj::Done => panic!("`ConcurrencyLimitFuture` polled after completion"),
             }

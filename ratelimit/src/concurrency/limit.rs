@@ -181,29 +181,22 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
         let stripe = self.stripe();
         let shared = &*stripe.shared;
         shared.follow_policy();
-        let enforcement = shared.gate.enforcement();
-        let counts = enforcement != Enforcement::Disabled && asking.deadline.is_none();
-        if counts && shared.gate.try_enter(asking.criticality) {
+        if shared.gate.is_disabled() {
+            return Entry::Admitted(Permit::uncounted());
+        }
+        if asking.deadline.is_none() && shared.gate.try_enter(asking.criticality) {
             return Entry::Admitted(Permit::counted(Arc::clone(stripe)));
         }
-        self.ask_further(asking, may_wait, enforcement)
+        self.ask_further(asking, may_wait)
     }
 
     /// For a call that could not just go in.
     #[inline(never)]
-    fn ask_further(
-        &self,
-        asking: Asking,
-        may_wait: bool,
-        enforcement: Enforcement,
-    ) -> Entry<Permit<O>, Wait<O>> {
-        if enforcement == Enforcement::Disabled {
-            return Entry::Admitted(Permit::uncounted());
-        }
+    fn ask_further(&self, asking: Asking, may_wait: bool) -> Entry<Permit<O>, Wait<O>> {
         let stripe = self.stripe();
         let shared = &*stripe.shared;
         let has_no_deadline = asking.deadline.is_none();
-        if enforcement == Enforcement::Shadow {
+        if shared.gate.enforcement() == Enforcement::Shadow {
             return Entry::Admitted(self.shadow(asking, may_wait));
         }
         if has_no_deadline && shared.gate.refuses_all_alike() {
@@ -371,11 +364,18 @@ impl<O> Shared<O> {
         }
     }
 
+    #[inline]
     pub(super) fn leave(&self) {
         if self.gate.leave() {
-            self.follow_policy();
-            self.let_in();
+            self.hand_on();
         }
+    }
+
+    /// A place came back that somebody waits for.
+    #[cold]
+    fn hand_on(&self) {
+        self.follow_policy();
+        self.let_in();
     }
 
     /// Gives back what a waiter has that nobody will take.

@@ -11,4 +11,5 @@ limit_panel! {
     /// nobody inside that were not used lately give way (see [`Keyed`]). Clones share the limits.
     ConcurrencyLimitPanel of ConcurrencyLimit, ConcurrencyLimitPolicy, ConcurrencyLimitEvent,
     WeakConcurrencyLimitPanel
+    ("limit", limit, with_limit, single_stripe)
 }

@@ -31,6 +31,7 @@ impl<O> Permit<O> {
 }
 
 impl<O> Drop for Permit<O> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(stripe) = &self.stripe {
             stripe.shared.leave();
@@ -39,6 +40,7 @@ impl<O> Drop for Permit<O> {
 }
 
 impl<O> Complete for Permit<O> {
+    #[inline]
     fn complete(self, _end: End<'_>) {}
 }
 

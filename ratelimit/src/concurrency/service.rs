@@ -77,7 +77,7 @@ where
                 ConcurrencyLimitFuture { state: State::Waiting { wait, held } }
             }
             Entry::Refused(rejection) => {
-                ConcurrencyLimitFuture { state: State::Refused { rejection: Some(rejection) } }
+                ConcurrencyLimitFuture { state: State::Refused { error: Some(rejection.into()) } }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{Observe, Rejection};
+use outrigger_core::Observe;
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -23,11 +23,11 @@ pub struct Waiting<O: Observe<RateLimitEvent> = ()>(pub(super) RateWait<O>);
 #[pin_project]
 pub struct RateLimitFuture<S: Service<Request>, Request, O: Observe<RateLimitEvent>> {
     #[pin]
-    pub(super) state: State<S, Request, S::Future, O>,
+    pub(super) state: State<S, Request, S::Future, S::Error, O>,
 }
 
 #[pin_project(project = StateProj)]
-pub(super) enum State<S, Request, F, O: Observe<RateLimitEvent>> {
+pub(super) enum State<S, Request, F, E, O: Observe<RateLimitEvent>> {
     Waiting {
         wait: Waiting<O>,
         /// Taken when there are tokens.
@@ -42,7 +42,8 @@ pub(super) enum State<S, Request, F, O: Observe<RateLimitEvent>> {
         response: F,
     },
     Refused {
-        rejection: Option<Rejection>,
+        /// The user's error, which is mostly smaller than the refusal that it was made of.
+        error: Option<E>,
     },
     Done,
 }
@@ -50,7 +51,6 @@ pub(super) enum State<S, Request, F, O: Observe<RateLimitEvent>> {
 impl<S, Request, O> Future for RateLimitFuture<S, Request, O>
 where
     S: Service<Request>,
-    S::Error: From<Rejection>,
     O: Observe<RateLimitEvent>,
 {
     type Output = Result<S::Response, S::Error>;
@@ -75,9 +75,8 @@ where
                     state.set(State::Running { response });
                 }
                 StateProj::Running { response } => break ready!(response.poll(cx)),
-                StateProj::Refused { rejection } => {
-                    let rejection = rejection.take().expect("taken once, as `Done` follows");
-                    break Err(rejection.into());
+                StateProj::Refused { error } => {
+                    break Err(error.take().expect("taken once, as `Done` follows"));
                 }
                 StateProj::Done => panic!("`RateLimitFuture` polled after completion"),
             }

@@ -69,7 +69,7 @@ where
                 RateLimitFuture { state: State::Waiting { wait, held } }
             }
             Err(rejection) => {
-                RateLimitFuture { state: State::Refused { rejection: Some(rejection) } }
+                RateLimitFuture { state: State::Refused { error: Some(rejection.into()) } }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{Classify, Complete, End, Outcome, Rejection, TrackCompletion};
+use outrigger_core::{Classify, Complete, End, Outcome, TrackCompletion};
 use pin_project::pin_project;
 
 use super::permit::ThrottlePermit;
@@ -17,13 +17,13 @@ use super::permit::ThrottlePermit;
 /// Dropping it drops the inner future; the call counts as the policy's
 /// [`CutShort`](crate::CutShort) says.
 #[pin_project]
-pub struct ClientThrottleFuture<F, O, C, T> {
+pub struct ClientThrottleFuture<F, O, C, T, E> {
     #[pin]
-    pub(super) state: State<F, O, C, T>,
+    pub(super) state: State<F, O, C, T, E>,
 }
 
 #[pin_project(project = StateProj)]
-pub(super) enum State<F, O, C, T> {
+pub(super) enum State<F, O, C, T, E> {
     Running {
         #[pin]
         response: F,
@@ -33,17 +33,17 @@ pub(super) enum State<F, O, C, T> {
         completion: T,
     },
     Refused {
-        rejection: Option<Rejection>,
+        /// The user's error, which is mostly smaller than the refusal that it was made of.
+        error: Option<E>,
     },
     Done,
 }
 
-impl<F, O, C, T, Response, Error> Future for ClientThrottleFuture<F, O, C, T>
+impl<F, O, C, T, Response, Error> Future for ClientThrottleFuture<F, O, C, T, Error>
 where
     F: Future<Output = Result<Response, Error>>,
     C: Classify<Response, Error> + Clone,
     T: TrackCompletion<Response, PendingAnswer<C, O, Response, Error>>,
-    Error: From<Rejection>,
 {
     type Output = Result<T::Response, Error>;
 
@@ -78,9 +78,8 @@ where
                     }
                 }
             }
-            StateProj::Refused { rejection } => {
-                let rejection = rejection.take().expect("taken once, as `Done` follows");
-                Err(rejection.into())
+            StateProj::Refused { error } => {
+                Err(error.take().expect("taken once, as `Done` follows"))
             }
             StateProj::Done => panic!("`ClientThrottleFuture` polled after completion"),
         };
@@ -90,7 +89,7 @@ where
     }
 }
 
-impl<F, O, C, T> fmt::Debug for ClientThrottleFuture<F, O, C, T> {
+impl<F, O, C, T, E> fmt::Debug for ClientThrottleFuture<F, O, C, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Running { .. } => "Running",
@@ -116,6 +115,7 @@ impl<C, O, Response, Error> Complete for PendingAnswer<C, O, Response, Error>
 where
     C: Classify<Response, Error>,
 {
+    #[inline]
     fn complete(self, end: End<'_>) {
         let Some(permit) = self.permit else { return };
         let outcome = match end {

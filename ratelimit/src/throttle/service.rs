@@ -50,7 +50,7 @@ where
 {
     type Response = T::Response;
     type Error = S::Error;
-    type Future = ClientThrottleFuture<S::Future, L::Observer, C, T>;
+    type Future = ClientThrottleFuture<S::Future, L::Observer, C, T, S::Error>;
 
     /// Ready when the inner service is. An overloaded callee is no reason to wait: some calls are
     /// refused.
@@ -60,14 +60,18 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let criticality = asking(&mut request, &self.context, &self.criticality).criticality;
-        let state = match self.throttles.try_acquire_for(&request, criticality) {
+        // Each case makes the future where the caller wants it: moving one costs too much.
+        match self.throttles.try_acquire_for(&request, criticality) {
             Ok(permit) => {
                 let (classifier, completion) = (self.classifier.clone(), self.completion.clone());
                 let response = self.inner.call(request);
-                State::Running { response, permit: Some(permit), classifier, completion }
+                let permit = Some(permit);
+                let state = State::Running { response, permit, classifier, completion };
+                ClientThrottleFuture { state }
             }
-            Err(rejection) => State::Refused { rejection: Some(rejection) },
-        };
-        ClientThrottleFuture { state }
+            Err(rejection) => {
+                ClientThrottleFuture { state: State::Refused { error: Some(rejection.into()) } }
+            }
+        }
     }
 }
