@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use volo::{FastStr, context::Context, net::Address};
 use volo_thrift::context::{ClientContext, ClientCxInner, Config, ServerContext};
 
-use super::outcome::{Judge, Thrift};
+use super::outcome::{Handled, Judge, Thrift};
 use crate::{Leave, Wire};
 
 /// What is known of a call before its first attempt, for those after it.
@@ -182,13 +182,15 @@ impl Wire for ServerWire {
     common!();
 
     type Classifier = ();
-    type Overload = ();
+    type Overload = Handled;
     type Deadline = RpcTimeout;
     type Protocol = Plain<NoContext>;
 
     fn classifier(&self) {}
 
-    fn overload(&self) {}
+    fn overload(&self) -> Handled {
+        Handled
+    }
 
     fn deadline(&self) -> RpcTimeout {
         RpcTimeout

@@ -5,7 +5,7 @@ use std::{
 
 use outrigger_core::{AttemptContext, CarryContext, Classify, ErrorsAreFailures, Outcome};
 use outrigger_retry::{Advice, Protocol, Sent};
-use volo_thrift::{ApplicationExceptionKind, ClientError};
+use volo_thrift::{ApplicationExceptionKind, ClientError, ServerError};
 
 use super::{
     attempt::Answer,
@@ -56,6 +56,28 @@ impl<R, E, C: Classify<R, E>> Classify<Answer<R>, ThriftError<E>> for Judge<C> {
         match result {
             Ok(answer) => self.0.classify(Ok(&answer.response)),
             Err(ThriftError::Failed(error)) => self.0.classify(Err(error)),
+            Err(ThriftError::Refused(rejection)) => {
+                ErrorsAreFailures.classify(Err::<&(), _>(rejection))
+            }
+        }
+    }
+}
+
+/// Judges what a server's handler did, as [`ThriftOutcome`] judges it from afar: what an adaptive
+/// limit learns from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Handled;
+
+impl<Response> Classify<Response, ThriftError<ServerError>> for Handled {
+    fn classify(&self, result: Result<&Response, &ThriftError<ServerError>>) -> Outcome {
+        match result {
+            Ok(_) | Err(ThriftError::Failed(ServerError::Biz(_))) => Outcome::Success,
+            Err(ThriftError::Failed(ServerError::Application(exception)))
+                if is_callers(exception.kind()) =>
+            {
+                Outcome::Ignored
+            }
+            Err(ThriftError::Failed(_)) => Outcome::Failure,
             Err(ThriftError::Refused(rejection)) => {
                 ErrorsAreFailures.classify(Err::<&(), _>(rejection))
             }
