@@ -87,11 +87,19 @@ async fn play() -> Result<Promises, BoxError> {
     let answers = tokio::try_join!(busy(), busy(), busy(), busy())?;
     let answers: [_; 4] = answers.into();
     let refused = answers.iter().filter(|a| a.status() == StatusCode::TOO_MANY_REQUESTS).count();
-    promises.add("the server does so many calls at once", format!("{refused} refused"), refused == 1);
+    promises.add(
+        "the server does so many calls at once",
+        format!("{refused} refused"),
+        refused == 1,
+    );
 
     // While it runs. In a program the file was edited.
     let more = POLICIES.replace("rate: 3, burst: 3", "rate: 1000, burst: 1000");
-    governance.replace_text("policies.yaml", &more.replace("period: 1m", "period: 1s"), Format::Yaml)?;
+    governance.replace_text(
+        "policies.yaml",
+        &more.replace("period: 1m", "period: 1s"),
+        Format::Yaml,
+    )?;
     sleep(Duration::from_millis(50)).await;
     let status = shop_at.get("/cart/6").await?.status();
     promises.add("a new limit counts at once", status, status == StatusCode::OK);

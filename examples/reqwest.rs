@@ -126,7 +126,10 @@ async fn play() -> Result<Promises, BoxError> {
 /// A shop that fails the first order, whose report is late, whose downloads are long, and whose
 /// stock is broken.
 async fn serve() -> std::io::Result<(SocketAddr, Arc<AtomicU64>)> {
-    async fn order(State(asked): State<Arc<AtomicU64>>, order: String) -> Result<String, StatusCode> {
+    async fn order(
+        State(asked): State<Arc<AtomicU64>>,
+        order: String,
+    ) -> Result<String, StatusCode> {
         match asked.fetch_add(1, Ordering::Relaxed) {
             0 => Err(StatusCode::SERVICE_UNAVAILABLE),
             _ => Ok(order),

@@ -61,7 +61,11 @@ async fn play() -> Result<Promises, BoxError> {
     let mut promises = Promises::of(ABOUT);
     let words = greet(client.clone(), UNLUCKY).await?.words;
     let attempts = asked.load(Ordering::Relaxed);
-    promises.add("a failed call is sent again", format!("{words}, after {attempts}"), attempts == 2);
+    promises.add(
+        "a failed call is sent again",
+        format!("{words}, after {attempts}"),
+        attempts == 2,
+    );
 
     let late = greet(client.clone(), SLOW).await.expect_err("one second at most");
     promises.add("a late call is cut", late.message(), late.code() == Code::DeadlineExceeded);
@@ -75,14 +79,14 @@ async fn play() -> Result<Promises, BoxError> {
     let is_kept = by == "circuitbreak" && asked.load(Ordering::Relaxed) == asked_before;
     promises.add("an open circuit refuses at once", refused.message(), is_kept);
 
-    let calls: Vec<_> =
-        (0..20).map(|_| tokio::spawn(greet(channel.clone(), BUSY))).collect();
+    let busy = (0..20).map(|_| tokio::spawn(greet(channel.clone(), BUSY)));
     let mut exhausted = 0;
-    for call in calls {
+    for call in busy.collect::<Vec<_>>() {
         let answer = call.await?;
         exhausted += u32::from(answer.is_err_and(|s| s.code() == Code::ResourceExhausted));
     }
-    promises.add("the server does 8 calls at once", format!("{exhausted} of 20 refused"), exhausted == 12);
+    let seen = format!("{exhausted} of 20 refused");
+    promises.add("the server does 8 calls at once", seen, exhausted == 12);
     Ok(promises)
 }
 

@@ -28,7 +28,12 @@ services:
       Greet: {retry: {mode: failure, idempotent: true, backoff: none}}
 ";
 
-const OF_SERVER: &str = "server: {concurrency_limit: 8}";
+/// With a time-out of its own, a server also gives up what its caller does not wait for: the client
+/// tells it how long that is.
+const OF_SERVER: &str = "
+server: {concurrency_limit: 8}
+defaults: {timeout: 5s}
+";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -53,7 +58,11 @@ async fn play() -> Result<Promises, BoxError> {
     let mut promises = Promises::of(ABOUT);
     let words = client.greet(UNLUCKY).await?;
     let attempts = asked.load(Ordering::Relaxed);
-    promises.add("a failed call is sent again", format!("{words}, after {attempts}"), attempts == 2);
+    promises.add(
+        "a failed call is sent again",
+        format!("{words}, after {attempts}"),
+        attempts == 2,
+    );
 
     // Volo's error type stays; a refusal or a time-out is found in it.
     let late = client.greet(SLOW).await.expect_err("300 ms at most");
@@ -74,9 +83,11 @@ async fn play() -> Result<Promises, BoxError> {
     let calls: Vec<_> = (0..20).map(|_| tokio::spawn(call(ungoverned.clone()))).collect();
     let mut refused = 0;
     for call in calls {
-        refused += u32::from(call.await?.is_err_and(|error| error.to_string().contains("refused")));
+        let answer = call.await?;
+        refused += u32::from(answer.is_err_and(|error| error.to_string().contains("refused")));
     }
-    promises.add("the server does 8 calls at once", format!("{refused} of 20 refused"), refused == 12);
+    let seen = format!("{refused} of 20 refused");
+    promises.add("the server does 8 calls at once", seen, refused == 12);
     Ok(promises)
 }
 

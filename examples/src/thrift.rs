@@ -137,6 +137,12 @@ impl MkClient<volo_thrift::Client<Transport>> for MkGreeter {
     }
 }
 
+impl std::fmt::Debug for GreeterClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GreeterClient").finish_non_exhaustive()
+    }
+}
+
 impl GreeterClient {
     /// Greets.
     ///

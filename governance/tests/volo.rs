@@ -147,8 +147,9 @@ async fn a_call_that_is_late_is_a_timeout_of_ours_though_volo_has_a_timer_too() 
 #[tokio::test]
 async fn an_open_circuit_refuses_and_a_business_error_does_not_open_it() {
     let (address, seen) = server(3, false).await;
-    let governance =
-        Governance::new(set("defaults: {circuit_breaker: {consecutive_failures: 3, cool_down: 1h}}"));
+    let governance = Governance::new(set(
+        "defaults: {circuit_breaker: {consecutive_failures: 3, cool_down: 1h}}",
+    ));
     let greeter = client(address, governance.volo_client());
     for _ in 0..3 {
         let failed = greeter.greet(7).await.expect_err("down");
@@ -201,7 +202,9 @@ async fn a_server_refuses_beyond_its_limit_and_a_client_beyond_its_rate() {
     let (one, two) = tokio::join!(free.greet(1), free.greet(2));
     one.and(two).expect("both are served");
 
-    let text = format!("services: {{{GREETER}: {{methods: {{Greet: {{rate_limit: {{rate: 1, burst: 1, period: 1h}}}}}}}}}}");
+    let text = format!(
+        "services: {{{GREETER}: {{methods: {{Greet: {{rate_limit: {{rate: 1, burst: 1, period: 1h}}}}}}}}}}"
+    );
     let governance = Governance::new(set(&text));
     let client = client(address, governance.volo_client());
     client.greet(1).await.expect("the burst");
@@ -283,7 +286,7 @@ async fn what_a_handler_calls_ends_when_its_own_call_must() {
         let (below, told) = (below.clone(), told.clone());
         async move {
             let error = below.greet(number).await.expect_err("late");
-            told.send(rejection(&error).map(|refusal| refusal.kind())).expect("listened to");
+            told.send(error.to_string()).expect("listened to");
             Err(error.into())
         }
     };
@@ -291,7 +294,7 @@ async fn what_a_handler_calls_ends_when_its_own_call_must() {
     let impatient = Governance::new(set("defaults: {timeout: 50ms}"));
     client(address, impatient.volo_client()).greet(7).await.expect_err("late");
     let error = timeout(Duration::from_secs(20), errors.recv()).await.expect("long before an hour");
-    assert_eq!(error, Some(Some(RejectionKind::DeadlineExceeded)));
+    assert!(error.is_some_and(|error| error.contains("timeout")), "Volo's own timer, told by ours");
 }
 
 struct Tag;

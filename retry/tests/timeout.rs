@@ -72,6 +72,23 @@ async fn an_answer_beats_a_time_out_at_the_same_moment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_at_the_deadline_is_the_time_out_by_whatever_timer_it_comes() {
+    // As tonic's channel, which reads `grpc-timeout`, and Volo's client, which has an RPC time-out.
+    let with_a_timer = |ms: u32| {
+        service_fn(move |_: u32| async move {
+            tokio::time::sleep(ms * MS).await;
+            Err::<u32, BoxError>("Timeout expired".into())
+        })
+    };
+    let layer = TimeoutLayer::after(100 * MS);
+    let error = layer.layer(with_a_timer(100)).oneshot(1).await.expect_err("cut");
+    assert_eq!(rejection(&error).to_string(), "call cut short by timeout: timed out");
+    assert!(rejection(&error).was_sent());
+    let error = layer.layer(with_a_timer(99)).oneshot(1).await.expect_err("failed before");
+    assert_eq!(error.to_string(), "Timeout expired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_shadow_nothing_is_cut_and_the_observer_is_told_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&told);

@@ -7,12 +7,10 @@ use std::{
         atomic::{AtomicI32, Ordering},
     },
     task::{Context as TaskContext, Poll},
-    time::Duration,
 };
 
 use metainfo::{Backward, Forward, METAINFO, MetaInfo};
-use outrigger_core::Rejection;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tower_service::Service as TowerService;
 use volo::{
     FastStr, Service,
@@ -109,7 +107,8 @@ where
     S: Service<ClientContext, Req, Error = ClientError>,
 {
     let Call { request, context, .. } = call;
-    let (number, deadline) = context.map_or((0, None), |context| (context.number, context.deadline));
+    let (number, deadline) =
+        context.map_or((0, None), |context| (context.number, context.deadline));
     let mut lent = callers.lend();
     let mut own = None;
     let cx = match &mut lent.cx {
@@ -126,16 +125,7 @@ where
     }
     let calling = inner.call(cx, request);
     let result = if number > 0 { marked(number, calling).await } else { calling.await };
-    match result {
-        Ok(response) => Ok(Answer { response, own }),
-        Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-            // Volo's own timer, which was told the same deadline. Where a time-out of the policies
-            // is around, it ends this while it is pending, and tells its observer.
-            sleep(Duration::from_millis(1)).await;
-            Err(Rejection::deadline_exceeded("timeout", "timed_out").sent().into())
-        }
-        Err(error) => Err(ThriftError::Failed(error)),
-    }
+    result.map(|response| Answer { response, own }).map_err(ThriftError::Failed)
 }
 
 /// Lets `attempt` see what travels beside the call, and the mark of a retry.

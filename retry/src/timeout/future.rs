@@ -62,16 +62,23 @@ where
         let mut this = self.project();
         let output = match this.state.as_mut().project() {
             StateProj::Running { response, limit, timer } => match response.poll(cx) {
-                Poll::Ready(output) => output,
+                Poll::Ready(Ok(response)) => Ok(response),
+                Poll::Ready(Err(error)) => match limit.passed() {
+                    // Somebody further in was told the same deadline, and has his own timer and
+                    // words for it: tonic's channel gives `CANCELLED`.
+                    Some(after) if !*this.is_shadow => {
+                        Err(timed_out(after, false, this.observer).into())
+                    }
+                    _ => Err(error),
+                },
                 Poll::Pending => {
                     let after = ready!(expired(limit, timer, cx));
-                    let event = TimeoutEvent::TimedOut { after, shadow: *this.is_shadow };
-                    this.observer.observe("", &event);
+                    let rejection = timed_out(after, *this.is_shadow, this.observer);
                     if *this.is_shadow {
                         *limit = Limit::Never;
                         return Poll::Pending;
                     }
-                    Err(Rejection::deadline_exceeded("timeout", "timed_out").sent().into())
+                    Err(rejection.into())
                 }
             },
             StateProj::TooLate => {
@@ -82,6 +89,24 @@ where
         // Drops the inner future now, however long the caller keeps this one.
         this.state.set(State::Done);
         Poll::Ready(output)
+    }
+}
+
+/// Tells the observer.
+fn timed_out(after: Duration, shadow: bool, observer: &impl Observe<TimeoutEvent>) -> Rejection {
+    observer.observe("", &TimeoutEvent::TimedOut { after, shadow });
+    Rejection::deadline_exceeded("timeout", "timed_out").sent()
+}
+
+impl Limit {
+    /// The time that the call had, if its deadline is over.
+    fn passed(self) -> Option<Duration> {
+        match self {
+            Self::At { deadline, since } if Instant::now() >= deadline => {
+                Some(deadline.saturating_duration_since(since))
+            }
+            _ => None,
+        }
     }
 }
 
