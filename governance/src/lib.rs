@@ -39,8 +39,19 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Over a `tonic` channel it is `governance.tonic_client()`; `grpc_client`, `http_client`,
-//! `grpc_server` and `http_server` are for other HTTP services (features `tonic` and `http`).
+//! # Transports
+//!
+//! | over | it is | feature | shown by the example |
+//! | --- | --- | --- | --- |
+//! | `tonic`'s channel and server | `tonic_client()`, `grpc_server()` | `tonic` | `tonic` |
+//! | gRPC by anything else | `grpc_client()`, `grpc_server()` | `http` | |
+//! | `axum` | `http_server(namer)` | `http` | `axum` |
+//! | `hyper`, and any client of `http::Request` | `http_client(namer)` | `hyper` or `http` | `hyper_client` |
+//! | `reqwest` | `http_client(namer)`, between four conversions | `hyper` | `reqwest` |
+//! | Volo's Thrift | `volo_client()`, `volo_server()` | `volo` | `volo` |
+//! | any other request type | `client(namer)`, `server(namer)` | | the one above |
+//!
+//! The examples lie in `examples/`; each is a page of code.
 //!
 //! # The file
 //!
@@ -104,6 +115,8 @@
 //! | `circuitbreak`, `loadbalance`, `observability`, `ratelimit`, `retry` | the crate of that name, as a module |
 //! | `diagnosis`, `metrics`, `opentelemetry`, `tracing` | `observability` with that feature; with `governance`, its metrics, logs and page know what governs |
 //! | `http` | HTTP requests and responses |
+//! | `hyper` | `http`, and what the errors of hyper's clients say about whether a call was sent |
+//! | `volo` | `governance`, and its stacks for Volo's Thrift clients and servers |
 //! | `tonic` | `http`, and stacks over `tonic` channels |
 //! | `cli` | the program `outrigger` |
 

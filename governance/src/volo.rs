@@ -35,9 +35,9 @@
 //!
 //! | of a policy | in Volo |
 //! | --- | --- |
-//! | service | the callee's service name, as given to the client's builder; on a server as TTHeader says it, else the service of the IDL, else empty |
+//! | service | the callee's service name, as given to the client's builder; on a server as `TTHeader` says it, else the service of the IDL, else empty |
 //! | method | `rpc_info().method()` |
-//! | `timeout`, `attempt_timeout` | cut the call; the time that is left goes to the server as TTHeader's RPC time-out |
+//! | `timeout`, `attempt_timeout` | cut the call; the time that is left goes to the server in `TTHeader`, as its RPC time-out |
 //! | failure | by [`ThriftOutcome`], unless [`classify`](VoloClientLayer::classify) says otherwise |
 //! | was it sent? | not when it was refused here, or when the connection was |
 //!
