@@ -6,8 +6,7 @@
 //! around them as around tower's services:
 //!
 //! ```
-//! use outrigger::{Format, Governance, PolicySet, volo::rejection};
-//! use outrigger_core::RejectionKind;
+//! use outrigger::{Format, Governance, PolicySet, core::RejectionKind, volo::rejection};
 //! use volo::{Layer, Service, context::{Context, Endpoint, Role, RpcInfo}, service::service_fn};
 //! use volo_thrift::{ClientError, context::{ClientContext, Config}};
 //!
