@@ -105,7 +105,7 @@ fn attend(asked: Arc<AtomicU64>) -> impl Fn(u64) -> Answer + Clone + Send + Sync
             match number {
                 UNLUCKY => return before > 0,
                 SLOW => sleep(Duration::from_secs(60)).await,
-                BUSY => sleep(Duration::from_millis(500)).await,
+                BUSY => sleep(Duration::from_secs(1)).await,
                 _ => return false,
             }
             true

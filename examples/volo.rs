@@ -106,7 +106,7 @@ fn attend(asked: Arc<AtomicI64>) -> impl Fn(i64) -> Answer + Send + Sync + 'stat
             match number {
                 UNLUCKY if before > 0 => {}
                 SLOW => sleep(Duration::from_secs(60)).await,
-                BUSY => sleep(Duration::from_millis(500)).await,
+                BUSY => sleep(Duration::from_secs(1)).await,
                 _ => {
                     let kind = ApplicationExceptionKind::INTERNAL_ERROR;
                     return Err(ApplicationException::new(kind, "the greeter is unwell").into());

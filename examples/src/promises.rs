@@ -13,7 +13,7 @@ pub struct Promises {
 
 #[derive(Clone, Debug, Serialize)]
 struct Promise {
-    promise: &'static str,
+    what: &'static str,
     seen: String,
     is_kept: bool,
 }
@@ -26,8 +26,8 @@ impl Promises {
     }
 
     /// Adds a promise, what was seen, and whether that keeps it.
-    pub fn add(&mut self, promise: &'static str, seen: impl fmt::Display, is_kept: bool) {
-        self.promises.push(Promise { promise, seen: seen.to_string(), is_kept });
+    pub fn add(&mut self, what: &'static str, seen: impl fmt::Display, is_kept: bool) {
+        self.promises.push(Promise { what, seen: seen.to_string(), is_kept });
     }
 }
 
@@ -39,7 +39,7 @@ impl Told for Promises {
     fn check(&self) -> Result<(), String> {
         match self.promises.iter().find(|promise| !promise.is_kept) {
             None => Ok(()),
-            Some(broken) => Err(format!("a promise was not kept: {}", broken.promise)),
+            Some(broken) => Err(format!("a promise was not kept: {}", broken.what)),
         }
     }
 }
@@ -47,9 +47,9 @@ impl Told for Promises {
 impl fmt::Display for Promises {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.about)?;
-        for Promise { promise, seen, is_kept } in &self.promises {
+        for Promise { what, seen, is_kept } in &self.promises {
             let mark = if *is_kept { "kept  " } else { "BROKEN" };
-            writeln!(f, "  {mark}  {promise}: {seen}")?;
+            writeln!(f, "  {mark}  {what}: {seen}")?;
         }
         Ok(())
     }

@@ -37,7 +37,6 @@ const GREET: &str = "Greet";
 
 /// What a caller says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a message is its fields")]
 pub struct Greeting {
     /// The number of the call.
     pub number: i64,
@@ -45,7 +44,6 @@ pub struct Greeting {
 
 /// What the greeter says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a message is its fields")]
 pub struct Reply {
     /// Some kind words.
     pub words: String,

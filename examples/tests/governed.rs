@@ -83,6 +83,21 @@ services:
 }
 
 #[tokio::test]
+async fn a_late_call_is_a_time_out_though_tonics_channel_has_a_timer_too() {
+    let address = serve_by(|_| std::future::pending()).await.expect("a server");
+    let governance = Governance::new(set(
+        "defaults: {attempt_timeout: 50ms, circuit_breaker: {consecutive_failures: 2, cool_down: 1h}}",
+    ));
+    let client = governed(&governance, channel(address).await);
+    for number in 0..2 {
+        let late = greet(client.clone(), number).await.expect_err("it never answers");
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    }
+    let refused = greet(client, 2).await.expect_err("time-outs open the circuit");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+}
+
+#[tokio::test]
 async fn calls_and_attempts_are_counted_by_method_and_outcome() {
     // Fails every other call.
     let calls = Arc::new(AtomicU64::new(0));

@@ -19,7 +19,7 @@ use tower_service::Service;
 ///
 /// ```
 /// use outrigger::FallbackLayer;
-/// use outrigger_core::Rejection;
+/// use outrigger::core::Rejection;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// ```
 /// use outrigger::{Format, Governance, PolicySet};
-/// use outrigger_core::{Enforcement, MethodRef};
+/// use outrigger::core::{Enforcement, MethodRef};
 ///
 /// let text = "defaults: {timeout: 1s, circuit_breaker: {}}";
 /// let governance = Governance::new(PolicySet::parse("policies.yaml", text, Format::Yaml)?);

@@ -5,42 +5,61 @@
 //! what is wrong in it is said with line and column, and the policies before it stay in force.
 //!
 //! ```
+//! # #[cfg(not(feature = "governance"))]
+//! # fn main() {}
 //! # #[cfg(feature = "governance")]
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! use outrigger::{Format, Governance, PolicySet};
-//! use outrigger_core::MethodRef;
-//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
 //!
-//! let policies = "
-//! defaults:
-//!   timeout: 1s
-//!   circuit_breaker: {error_rate: {rate: 0.5, minimum_calls: 20}}
-//! services:
-//!   shop.Cart:
-//!     retry_budget: 10%
-//!     methods:
-//!       Get: {retry: {mode: failure, idempotent: true, backoff: none}}
-//! ";
-//! let governance = Governance::new(PolicySet::parse("policies.yaml", policies, Format::Yaml)?);
+//! # #[cfg(feature = "governance")]
+//! use outrigger::{Format, Governance, PolicySet, core::MethodRef};
+//! # #[cfg(feature = "governance")]
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
 //!
-//! // A service of any protocol, whose requests say their method. It fails the first time.
-//! let mut failures = 1;
-//! let service = service_fn(move |_request: (&'static str, u32)| {
-//!     let fails = std::mem::take(&mut failures) > 0;
-//!     async move { if fails { Err(BoxError::from("down")) } else { Ok("2 apples") } }
-//! });
-//! fn name<'a>(request: &'a (&'static str, u32)) -> Option<MethodRef<'a>> {
-//!     Some(MethodRef { service: "shop.Cart", method: request.0 })
+//! # #[cfg(feature = "governance")]
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let policies = "
+//!     defaults:
+//!       timeout: 1s
+//!       circuit_breaker: {error_rate: {rate: 0.5, minimum_calls: 20}}
+//!     services:
+//!       shop.Cart:
+//!         retry_budget: 10%
+//!         methods:
+//!           Get: {retry: {mode: failure, idempotent: true, backoff: none}}
+//!     ";
+//!     let governance = Governance::new(PolicySet::parse("policies.yaml", policies, Format::Yaml)?);
+//!
+//!     // A service of any protocol, whose requests say their method. It fails the first time.
+//!     let is_down = Arc::new(AtomicBool::new(true));
+//!     fn name<'a>(request: &'a (&'static str, u32)) -> Option<MethodRef<'a>> {
+//!         Some(MethodRef { service: "shop.Cart", method: request.0 })
+//!     }
+//!     let client = ServiceBuilder::new().layer(governance.client(name)).service_fn(move |_| {
+//!         let fails = is_down.swap(false, Ordering::Relaxed);
+//!         async move { if fails { Err(BoxError::from("down")) } else { Ok("2 apples") } }
+//!     });
+//!     assert_eq!(client.oneshot(("Get", 7)).await?, "2 apples");
+//!     Ok(())
 //! }
-//! # let service = tower::util::BoxCloneService::new(tower::buffer::Buffer::new(service, 1));
-//! let client = ServiceBuilder::new().layer(governance.client(name)).service(service);
-//! assert_eq!(client.oneshot(("Get", 7)).await?, "2 apples");
-//! # Ok::<_, BoxError>(())
-//! # }).unwrap();
 //! ```
 //!
-//! Over a `tonic` channel it is `governance.tonic_client()`; `grpc_client`, `http_client`,
-//! `grpc_server` and `http_server` are for other HTTP services (features `tonic` and `http`).
+//! It needs `outrigger` with the feature `governance`, `tower` with `util`, and `tokio` with `rt` and
+//! `macros`.
+//!
+//! # Transports
+//!
+//! | over | it is | feature | shown by the example |
+//! | --- | --- | --- | --- |
+//! | `tonic`'s channel and server | `tonic_client()`, `grpc_server()` | `tonic` | `tonic` |
+//! | gRPC by anything else | `grpc_client()`, `grpc_server()` | `http` | |
+//! | `axum` | `http_server(namer)` | `http` | `axum` |
+//! | `hyper`, and any client of `http::Request` | `http_client(namer)` | `hyper` or `http` | `hyper_client` |
+//! | `reqwest` | `http_client(namer)`, between four conversions | `hyper` | `reqwest` |
+//! | Volo's Thrift | `volo_client()`, `volo_server()` | `volo` | `volo` |
+//! | any other request type | `client(namer)`, `server(namer)` | | the one above |
+//!
+//! The examples lie in `examples/`; each is a page of code.
 //!
 //! # The file
 //!
@@ -117,6 +136,8 @@
 //! | `circuitbreak`, `loadbalance`, `observability`, `ratelimit`, `retry` | the crate of that name, as a module |
 //! | `diagnosis`, `metrics`, `opentelemetry`, `tracing`, `tracing-opentelemetry` | `observability` with that feature; with `governance`, its metrics, logs and page know what governs |
 //! | `http` | HTTP requests and responses |
+//! | `hyper` | `http`, and what the errors of hyper's clients say about whether a call was sent |
+//! | `volo` | `governance`, and its stacks for Volo's Thrift clients and servers |
 //! | `tonic` | `http`, and stacks over `tonic` channels |
 //! | `cli` | the program `outrigger` |
 

@@ -47,7 +47,7 @@ pub enum Format {
 /// use std::time::Duration;
 ///
 /// use outrigger::{Format, PolicySet};
-/// use outrigger_core::MethodRef;
+/// use outrigger::core::MethodRef;
 ///
 /// let set = PolicySet::parse(
 ///     "policies.yaml",

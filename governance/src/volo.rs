@@ -6,8 +6,7 @@
 //! around them as around tower's services:
 //!
 //! ```
-//! use outrigger::{Format, Governance, PolicySet, volo::rejection};
-//! use outrigger_core::RejectionKind;
+//! use outrigger::{Format, Governance, PolicySet, core::RejectionKind, volo::rejection};
 //! use volo::{Layer, Service, context::{Context, Endpoint, Role, RpcInfo}, service::service_fn};
 //! use volo_thrift::{ClientError, context::{ClientContext, Config}};
 //!
@@ -35,9 +34,9 @@
 //!
 //! | of a policy | in Volo |
 //! | --- | --- |
-//! | service | the callee's service name, as given to the client's builder; on a server as TTHeader says it, else the service of the IDL, else empty |
+//! | service | the callee's service name, as given to the client's builder; on a server as `TTHeader` says it, else the service of the IDL, else empty |
 //! | method | `rpc_info().method()` |
-//! | `timeout`, `attempt_timeout` | cut the call; the time that is left goes to the server as TTHeader's RPC time-out |
+//! | `timeout`, `attempt_timeout` | cut the call; the time that is left goes to the server in `TTHeader`, as its RPC time-out |
 //! | failure | by [`ThriftOutcome`], unless [`classify`](VoloClientLayer::classify) says otherwise |
 //! | was it sent? | not when it was refused here, or when the connection was |
 //!

@@ -119,9 +119,9 @@ where
         before.begin_again(cx);
     }
     if let Some(deadline) = deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let ours = deadline.saturating_duration_since(Instant::now());
         let config = cx.rpc_info_mut().config_mut();
-        config.set_rpc_timeout(Some(config.rpc_timeout().map_or(left, |theirs| theirs.min(left))));
+        config.set_rpc_timeout(Some(config.rpc_timeout().map_or(ours, |theirs| theirs.min(ours))));
     }
     let calling = inner.call(cx, request);
     let result = if number > 0 { marked(number, calling).await } else { calling.await };
@@ -156,9 +156,14 @@ fn take_backward(outer: &mut MetaInfo, derived: &MetaInfo) {
 impl Before {
     /// A context like the caller's, for an attempt beside the one that has it.
     fn context(&self) -> ClientContext {
-        let (caller, callee) = (self.caller.clone(), self.callee.clone());
-        let (caller, callee) = (Endpoint::new(caller), Endpoint::new(callee));
-        let info = RpcInfo::new(Role::Client, self.method.clone(), caller, callee, self.config);
+        let endpoint = |name: &FastStr| Endpoint::new(name.clone());
+        let info = RpcInfo::new(
+            Role::Client,
+            self.method.clone(),
+            endpoint(&self.caller),
+            endpoint(&self.callee),
+            self.config,
+        );
         ClientContext::new(self.inner.seq_id, info, self.inner.message_type)
     }
 

@@ -103,8 +103,8 @@ where
         return Err(Rejection::unavailable("volo", "context_in_use").into());
     };
     if let Some(deadline) = call.deadline() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        cx.rpc_info_mut().config_mut().set_rpc_timeout(Some(left));
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        cx.rpc_info_mut().config_mut().set_rpc_timeout(Some(timeout));
     }
     chain.scope(inner.call(cx, call.request)).await.map_err(ThriftError::Failed)
 }

@@ -13,6 +13,9 @@ use super::{
 /// Outside a retry it limits the whole call, inside it each attempt: the same layer, put where it
 /// is wanted. Its services share the policy and hold no other state.
 ///
+/// An answer that is there when the time is over is given; an error is taken for the time-out, since
+/// whoever was told the same deadline has a timer of his own.
+///
 /// | parameter | what it decides | default |
 /// | --- | --- | --- |
 /// | `P` | which policy a request has ([`ChooseTimeout`](super::ChooseTimeout)) | one for all |
