@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Problem,
-    document::{Node, Table, Value, read},
+    document::{Entry, Node, Table, Value, read},
     problem::nearest,
 };
 
@@ -198,7 +198,8 @@ impl Reader<'_> {
             if !known.contains(&entry.key.as_str()) {
                 let field = self.field(&entry.key);
                 let problem = Problem::new(&entry.key_place, field, "is no setting here");
-                self.problems.push(problem.help(nearest(&entry.key, known)));
+                let help = misplaced(entry).or_else(|| nearest(&entry.key, known));
+                self.problems.push(problem.help(help));
             }
         }
     }
@@ -223,9 +224,21 @@ impl Reader<'_> {
     fn beside(&mut self, section: &str, field: &str, expected: &str) {
         let Some(node) = self.settings.get(section) else { return };
         let inner = node.as_table().and_then(|table| table.get(field)).unwrap_or(node);
-        let path = format!("{}.{field}", self.field(section));
+        let section = self.field(section);
+        let is_short = inner.place.range == node.place.range;
+        let path = if is_short { section } else { format!("{section}.{field}") };
         self.problems.push(inner.problem(path, expected));
     }
+}
+
+/// What a name that is no setting may be the name of.
+fn misplaced(entry: &Entry) -> Option<String> {
+    let looks_like_a_name = entry.key.starts_with(|c: char| c.is_ascii_uppercase());
+    let table = entry.value.as_table().filter(|_| looks_like_a_name)?;
+    Some(match table.get("methods") {
+        None => "settings of a method stand below `methods`".to_owned(),
+        Some(_) => "a service's name with dots in it must be quoted: `\"shop.Cart\"`".to_owned(),
+    })
 }
 
 /// One value of an effective policy, and where it comes from.

@@ -108,7 +108,7 @@ fn an_impossible_adaptive_limit_is_refused_with_its_place() {
         ),
         (
             "defaults:\n  adaptive_limit: bbr\n",
-            "p.yaml:2:19: `defaults.adaptive_limit.algorithm.bbr` is not known here",
+            "p.yaml:2:19: `defaults.adaptive_limit` is \"bbr\"; it must be one of `vegas`",
         ),
         (
             "defaults:\n  adaptive_limit: {maxlimit: 10}\n",
