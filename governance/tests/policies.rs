@@ -492,9 +492,11 @@ fn kitexs_documents_are_taken_over() {
         Enforcement::Disabled,
         "a wildcard, and switched off for one"
     );
-    assert_eq!(timeout_ms(&set, method("shop.Cart", "Get")), Some(200));
+    let attempt = of("Get").attempt_timeout().unwrap().timeout();
+    assert_eq!(attempt, Some(Duration::from_millis(200)), "Kitex's is one attempt's");
     assert_eq!(set.server().connection_limit().unwrap().limit(), 1_000);
-    assert_eq!(set.server().rate_limit().unwrap().rate(), 2_000);
+    let rate = set.server().rate_limit().unwrap();
+    assert_eq!((rate.rate(), rate.burst()), (2_000, 200), "in steps of 100 ms");
     let connect = set.service("shop.Cart").balance().unwrap().connect_timeout();
     assert_eq!(connect, Duration::from_millis(50));
     assert!(
