@@ -206,18 +206,18 @@ impl Reader<'_> {
 
     /// What each policy allows, but not the two together.
     fn check(&mut self, policy: &MethodPolicy) {
-        let Some(overall) = policy.timeout.as_ref().and_then(TimeoutPolicy::timeout) else {
-            return;
-        };
-        let attempt = policy.attempt_timeout.as_ref().and_then(TimeoutPolicy::timeout);
-        if attempt.is_some_and(|attempt| attempt > overall) {
+        let timeout = |of: Option<&TimeoutPolicy>| of.and_then(TimeoutPolicy::timeout);
+        let (overall, attempt) = (timeout(policy.timeout()), timeout(policy.attempt_timeout()));
+        if overall.zip(attempt).is_some_and(|(overall, attempt)| attempt > overall) {
             self.beside("attempt_timeout", "timeout", "at most the overall `timeout`");
         }
-        let delay = policy.retry.as_ref().and_then(RetryPolicy::backup_delay);
-        if let Some(BackupDelay::Fixed(delay)) = delay
-            && delay >= overall
-        {
+        let delay = policy.retry().and_then(RetryPolicy::backup_delay);
+        let Some(BackupDelay::Fixed(delay)) = delay else { return };
+        if overall.is_some_and(|overall| delay >= overall) {
             self.beside("retry", "backup_delay", "shorter than the overall `timeout`");
+        } else if attempt.is_some_and(|attempt| delay >= attempt) {
+            let expected = "shorter than the `attempt_timeout`, which ends the attempt before";
+            self.beside("retry", "backup_delay", expected);
         }
     }
 

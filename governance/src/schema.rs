@@ -203,6 +203,7 @@ fn of_server(generator: &mut SchemaGenerator) -> Map<String, Value> {
         all.insert(name.to_owned(), policy(name, description, schema));
     }
     all.insert("token_bucket".into(), of::<TokenBucket>(generator));
+    all.insert("use".into(), reference("Method/properties/use"));
     all
 }
 
