@@ -411,13 +411,11 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Trouble> {
-        match self.body {
-            Some(node) => self.reading.below(self.name, node, |reading| seed.deserialize(reading)),
-            None => {
-                let nothing = nothing(self.reading.node);
-                self.reading.alone().below(self.name, &nothing, |reading| seed.deserialize(reading))
-            }
+        if let Some(node) = self.body {
+            return self.reading.below(self.name, node, |reading| seed.deserialize(reading));
         }
+        let nothing = nothing(self.reading.node);
+        self.reading.alone().below(self.name, &nothing, |reading| seed.deserialize(reading))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Trouble> {
@@ -434,15 +432,11 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Trouble> {
-        match self.body {
-            Some(node) => {
-                self.reading.below(self.name, node, |reading| reading.deserialize_any(visitor))
-            }
-            None => {
-                let nothing = nothing(self.reading.node);
-                let alone = self.reading.alone();
-                alone.below(self.name, &nothing, |reading| reading.deserialize_any(visitor))
-            }
+        if let Some(node) = self.body {
+            let read = |reading: Reading<'_>| reading.deserialize_any(visitor);
+            return self.reading.below(self.name, node, read);
         }
+        let nothing = nothing(self.reading.node);
+        self.reading.alone().below(self.name, &nothing, |reading| reading.deserialize_any(visitor))
     }
 }

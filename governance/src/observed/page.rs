@@ -151,9 +151,10 @@ fn server_limits<O>(governance: &Governance<O>) -> Vec<Part>
 where
     O: ObserveGovernance + Send + Sync + 'static,
 {
-    let (concurrency, adaptive, rate) = governance.server_limits();
-    let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
+    let server = governance.server_live().load();
+    let concurrency = server.stated_concurrency().and_then(|limit| limit.downgrade().snapshot());
+    let adaptive = server.adaptive.limit.as_ref();
     let adaptive = adaptive.and_then(|limit| limit.downgrade().snapshot());
-    let rate = rate.and_then(|limit| limit.downgrade().snapshot());
+    let rate = server.stated_rate().and_then(|limit| limit.downgrade().snapshot());
     [concurrency, adaptive, rate].into_iter().flatten().collect()
 }

@@ -270,13 +270,11 @@ fn is_off(theirs: &mut Table, place: &Place, found: &mut Found) -> bool {
         found.notes.push(Problem::new(place, "enable", note));
         return true;
     };
-    match enable.value.value {
-        Value::Bool(enabled) => !enabled,
-        _ => {
-            found.problems.push(enable.value.problem("enable", "`true` or `false`"));
-            false
-        }
-    }
+    let Value::Bool(enabled) = enable.value.value else {
+        found.problems.push(enable.value.problem("enable", "`true` or `false`"));
+        return false;
+    };
+    !enabled
 }
 
 /// Kitex numbers its kinds: 0 failure, 1 backup, 2 mixed.

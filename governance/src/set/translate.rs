@@ -88,7 +88,9 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     });
     within(table, "retry", |retry| {
         widen(retry, "backup_delay", "fixed");
-        codes_as_text(retry.get_mut("retryable_status_codes"));
+        if let Some(codes) = retry.get_mut("retryable_status_codes") {
+            codes_as_text(codes);
+        }
     });
     within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
     adaptive_limit(table, found);
@@ -385,7 +387,7 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&place, "retryableStatusCodes", missing));
     }
     let mut codes = codes.unwrap_or_else(|| Node::new(Value::List(Vec::new()), place.clone()));
-    codes_as_text(Some(&mut codes));
+    codes_as_text(&mut codes);
     retry.set("retryable_status_codes", codes);
     if is_hedging {
         let delay = grpc.take("hedging_delay").map(|entry| entry.value);
@@ -405,8 +407,8 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
 }
 
 /// gRPC allows the numbers of status codes.
-fn codes_as_text(codes: Option<&mut Node>) {
-    if let Some(Node { value: Value::List(codes), .. }) = codes {
+fn codes_as_text(codes: &mut Node) {
+    if let Value::List(codes) = &mut codes.value {
         for code in codes {
             if let Value::Integer(number) = code.value {
                 code.value = Value::String(number.to_string());
