@@ -9,7 +9,8 @@ use std::{
 use outrigger::{Format, Governance, KitexConfig, PolicyEvent, PolicyFile, PolicySet};
 use outrigger_circuitbreak::State;
 use outrigger_core::{Enforcement, Method, MethodRef, Observe};
-use outrigger_retry::RetryMode;
+use outrigger_ratelimit::ConnectionLimitPolicy;
+use outrigger_retry::{RetryMode, TimeoutPolicy};
 use tokio::time::{sleep, timeout};
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
@@ -35,11 +36,11 @@ fn a_file_of_config_file_is_taken_over_for_one_client_and_service() {
 }"#;
     let set = taken_over(KitexConfig::new("shop.Cart").file("Web", json));
     let policy = set.method(GET);
-    let attempt = policy.attempt_timeout().and_then(outrigger_retry::TimeoutPolicy::timeout);
+    let attempt = policy.attempt_timeout().and_then(TimeoutPolicy::timeout);
     assert_eq!(attempt, Some(Duration::from_millis(300)));
     assert_eq!(policy.retry().map(outrigger_retry::RetryPolicy::mode), Some(RetryMode::Backup));
     assert!(policy.circuit_breaker().is_some());
-    assert_eq!(set.server().connection_limit().map(|limit| limit.limit()), Some(40));
+    assert_eq!(set.server().connection_limit().map(ConnectionLimitPolicy::limit), Some(40));
 
     let said = KitexConfig::new("shop.Carts").file("Web", json).into_set().unwrap_err().to_string();
     assert!(said.contains("holds neither `Web/shop.Carts` nor `shop.Carts`"), "{said}");
@@ -186,7 +187,8 @@ async fn a_file_that_is_truncated_and_then_written_never_leaves_calls_ungoverned
         let refusals = Refusals::default();
         let governance = Governance::with_observer(PolicySet::default(), refusals.clone());
         let seconds = || {
-            let timeout = governance.method(GET).policy().timeout().and_then(|t| t.timeout());
+            let timeout =
+                governance.method(GET).policy().timeout().and_then(TimeoutPolicy::timeout);
             timeout.map(|timeout| timeout.as_secs())
         };
         write(1);
