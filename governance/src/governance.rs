@@ -112,6 +112,18 @@ impl<O> ServerState<O> {
     pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
         self.adaptive.acting()
     }
+
+    /// The concurrency limit, if the set states one.
+    #[cfg(feature = "diagnosis")]
+    pub(crate) fn stated_concurrency(&self) -> Option<&ConcurrencyLimit<O>> {
+        Some(&self.concurrency).filter(|_| self.has_concurrency)
+    }
+
+    /// The rate limit, if the set states one.
+    #[cfg(feature = "diagnosis")]
+    pub(crate) fn stated_rate(&self) -> Option<&RateLimit<O>> {
+        Some(&self.rate).filter(|_| self.has_rate)
+    }
 }
 
 const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -233,17 +245,6 @@ impl<O: ObserveGovernance> Governance<O> {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.current.version()
-    }
-
-    /// The limits of the whole server, as far as the set states them.
-    #[cfg(feature = "diagnosis")]
-    pub(crate) fn server_limits(
-        &self,
-    ) -> (Option<ConcurrencyLimit<O>>, Option<AdaptiveLimit<O>>, Option<RateLimit<O>>) {
-        let server = self.shared.server.load();
-        let concurrency = server.has_concurrency.then(|| server.concurrency.clone());
-        let rate = server.has_rate.then(|| server.rate.clone());
-        (concurrency, server.adaptive.limit.clone(), rate)
     }
 
     #[cfg(feature = "diagnosis")]

@@ -98,6 +98,24 @@
 //! (`baseEjectionTime`, ...) are understood where they stand. `KitexConfig` takes over Kitex's
 //! governance documents.
 //!
+//! Kitex's own forms, and what maps to what, are on the page of [`KitexConfig`].
+//!
+//! # In an editor
+//!
+//! `governance/policies.schema.json` is the JSON schema of such a file, in either form: an editor
+//! completes names, shows what a setting is with its default, and marks what is wrong. The program
+//! `outrigger schema` prints it, and the feature `schema` has it as `PolicySet::schema`. With a copy
+//! beside the policies:
+//!
+//! | editor | how it knows |
+//! | --- | --- |
+//! | VS Code and others with `yaml-language-server`, YAML | the first line `# yaml-language-server: $schema=policies.schema.json` |
+//! | the same, JSON | `"$schema": "./policies.schema.json"` in the file, which the reader leaves alone |
+//! | Taplo and Even Better TOML, TOML | the first line `#:schema ./policies.schema.json` |
+//!
+//! A schema sees one scope at a time, so it lets pass what is only missing or does not go together:
+//! `outrigger check` knows the whole.
+//!
 //! # While traffic flows
 //!
 //! - `Governance::follow_file` follows a file, however it is replaced; `follow` follows a stream;
@@ -121,7 +139,7 @@
 //!
 //! With the feature `cli`: `outrigger check FILE` shows everything that is wrong in a file, and
 //! `outrigger explain FILE SERVICE/METHOD` prints the policies of a method, and where each value
-//! comes from.
+//! comes from. `outrigger schema` prints the schema for editors.
 //!
 //! # What it does not do
 //!
@@ -139,7 +157,8 @@
 //! | `hyper` | `http`, and what the errors of hyper's clients say about whether a call was sent |
 //! | `volo` | `governance`, and its stacks for Volo's Thrift clients and servers |
 //! | `tonic` | `http`, and stacks over `tonic` channels |
-//! | `cli` | the program `outrigger` |
+//! | `schema` | `governance`, and the JSON schema of policy files |
+//! | `cli` | `schema`, and the program `outrigger` |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

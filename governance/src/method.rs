@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Problem,
-    document::{Node, Table, Value, read},
+    document::{Entry, Node, Table, Value, read},
     problem::nearest,
 };
 
@@ -208,34 +208,47 @@ impl Reader<'_> {
             if !known.contains(&entry.key.as_str()) {
                 let field = self.field(&entry.key);
                 let problem = Problem::new(&entry.key_place, field, "is no setting here");
-                self.problems.push(problem.help(nearest(&entry.key, known)));
+                let help = misplaced(entry).or_else(|| nearest(&entry.key, known));
+                self.problems.push(problem.help(help));
             }
         }
     }
 
     /// What each policy allows, but not the two together.
     fn check(&mut self, policy: &MethodPolicy) {
-        let Some(overall) = policy.timeout.as_ref().and_then(TimeoutPolicy::timeout) else {
-            return;
-        };
-        let attempt = policy.attempt_timeout.as_ref().and_then(TimeoutPolicy::timeout);
-        if attempt.is_some_and(|attempt| attempt > overall) {
+        let timeout = |of: Option<&TimeoutPolicy>| of.and_then(TimeoutPolicy::timeout);
+        let (overall, attempt) = (timeout(policy.timeout()), timeout(policy.attempt_timeout()));
+        if overall.zip(attempt).is_some_and(|(overall, attempt)| attempt > overall) {
             self.beside("attempt_timeout", "timeout", "at most the overall `timeout`");
         }
-        let delay = policy.retry.as_ref().and_then(RetryPolicy::backup_delay);
-        if let Some(BackupDelay::Fixed(delay)) = delay
-            && delay >= overall
-        {
+        let delay = policy.retry().and_then(RetryPolicy::backup_delay);
+        let Some(BackupDelay::Fixed(delay)) = delay else { return };
+        if overall.is_some_and(|overall| delay >= overall) {
             self.beside("retry", "backup_delay", "shorter than the overall `timeout`");
+        } else if attempt.is_some_and(|attempt| delay >= attempt) {
+            let expected = "shorter than the `attempt_timeout`, which ends the attempt before";
+            self.beside("retry", "backup_delay", expected);
         }
     }
 
     fn beside(&mut self, section: &str, field: &str, expected: &str) {
         let Some(node) = self.settings.get(section) else { return };
         let inner = node.as_table().and_then(|table| table.get(field)).unwrap_or(node);
-        let path = format!("{}.{field}", self.field(section));
+        let section = self.field(section);
+        let is_short = inner.place.range == node.place.range;
+        let path = if is_short { section } else { format!("{section}.{field}") };
         self.problems.push(inner.problem(path, expected));
     }
+}
+
+/// What a name that is no setting may be the name of.
+fn misplaced(entry: &Entry) -> Option<String> {
+    let looks_like_a_name = entry.key.starts_with(|c: char| c.is_ascii_uppercase());
+    let table = entry.value.as_table().filter(|_| looks_like_a_name)?;
+    Some(match table.get("methods") {
+        None => "settings of a method stand below `methods`".to_owned(),
+        Some(_) => "a service's name with dots in it must be quoted: `\"shop.Cart\"`".to_owned(),
+    })
 }
 
 /// One value of an effective policy, and where it comes from.

@@ -154,10 +154,15 @@ impl Error for InvalidPolicies {}
 
 /// The name among `known` that `name` was probably meant to be, and otherwise what there is.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    near(name, known).or_else(|| {
+        let any = !known.is_empty();
+        any.then(|| format!("there are: {}", known.join(", ")))
+    })
+}
+
+/// The name among `known` that `name` was probably meant to be, if it is near one.
+pub(crate) fn near(name: &str, known: &[&str]) -> Option<String> {
     let similarity = |other: &str| strsim::jaro_winkler(name, other);
     let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    if similarity(best) > 0.75 {
-        return Some(format!("did you mean `{best}`?"));
-    }
-    Some(format!("there are: {}", known.join(", ")))
+    (similarity(best) > 0.75).then(|| format!("did you mean `{best}`?"))
 }

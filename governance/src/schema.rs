@@ -56,16 +56,13 @@ impl PolicySet {
             ("Template", of_service),
             ("Server", server),
         ] {
-            definitions.insert(name.into(), table(properties));
+            definitions.insert(name.into(), table(&properties));
         }
-        let mut schema = json!({
-            "$schema": "http://json-schema.org/draft-07/schema#",
-            "title": "Outrigger policies",
-            "description": "How the methods of services are governed.",
-        });
-        let root = schema.as_object_mut().expect("it is one");
-        root.extend(table(top).as_object().cloned().unwrap_or_default());
-        root.insert("definitions".into(), definitions.into());
+        let mut schema = table(&top);
+        schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+        schema["title"] = "Outrigger policies".into();
+        schema["description"] = "How the methods of services are governed.".into();
+        schema["definitions"] = definitions.into();
         rework::both_spellings(&mut schema, "#");
         schema
     }
@@ -86,7 +83,7 @@ fn borrowed(from: &str, settings: &Map<String, Value>) -> Map<String, Value> {
     settings.iter().map(borrow).collect()
 }
 
-fn table(properties: Map<String, Value>) -> Value {
+fn table(properties: &Map<String, Value>) -> Value {
     json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false })
 }
 
@@ -203,6 +200,7 @@ fn of_server(generator: &mut SchemaGenerator) -> Map<String, Value> {
         all.insert(name.to_owned(), policy(name, description, schema));
     }
     all.insert("token_bucket".into(), of::<TokenBucket>(generator));
+    all.insert("use".into(), reference("Method/properties/use"));
     all
 }
 

@@ -203,7 +203,7 @@ impl Scopes {
         }
         top_level(&mut scopes.defaults, &parts, found);
         if let Some(entry) = parts.get("server") {
-            scopes.server = settings(&entry.value, "server", &[], found);
+            scopes.server = settings(&entry.value, "server", &templates, found);
         }
         match (parts.get("services"), parts.get("method_config")) {
             (Some(_), Some(config)) => {
@@ -288,6 +288,9 @@ impl Scopes {
             let merged = merge(&self.defaults, &service.settings);
             let policy = ServicePolicy::read(&merged, &service.name, problems);
             services.insert(service.name.as_str().into(), Arc::new(policy));
+            // Before its methods', so that what is wrong with it is said of the service.
+            let policy = MethodPolicy::read(merged.clone(), &service.name, problems);
+            methods = methods.with_service(&service.name, Arc::new(policy));
             for (name, own) in &service.methods {
                 let method = Method::new(&service.name, name);
                 for key in ["retry_budget", "balance"] {
@@ -302,8 +305,6 @@ impl Scopes {
                 methods = methods.with_method(method.clone(), Arc::new(policy));
                 named.push(method);
             }
-            let policy = MethodPolicy::read(merged, &service.name, problems);
-            methods = methods.with_service(&service.name, Arc::new(policy));
         }
         let service_default = Arc::new(ServicePolicy::read(&self.defaults, "defaults", problems));
         let server = ServerPolicy::read(&self.server, problems);
@@ -325,6 +326,11 @@ fn settings(node: &Node, scope: &str, templates: &[(String, Table)], found: &mut
     };
     translate::scope(&mut table, found);
     let Some(used) = table.take("use") else { return merge(&Table::default(), &table) };
+    if scope.starts_with(TEMPLATE) {
+        let message = "stands in a template; a template uses no other";
+        found.problems.push(Problem::new(&used.key_place, format!("{scope}.use"), message));
+        return table;
+    }
     let names = match &used.value.value {
         Value::List(names) => names.iter().collect(),
         _ => vec![&used.value],
@@ -356,6 +362,9 @@ fn without_load(mut settings: Table) -> Table {
     settings
 }
 
+/// How the scopes of templates are called.
+const TEMPLATE: &str = "template ";
+
 fn templates(entry: Option<&Entry>, found: &mut Found) -> Vec<(String, Table)> {
     let Some(entry) = entry else { return Vec::new() };
     let Some(table) = entry.value.as_table() else {
@@ -363,7 +372,7 @@ fn templates(entry: Option<&Entry>, found: &mut Found) -> Vec<(String, Table)> {
         return Vec::new();
     };
     let read = |entry: &Entry| {
-        let scope = format!("template {}", entry.key);
+        let scope = format!("{TEMPLATE}{}", entry.key);
         let settings = settings(&entry.value, &scope, &[], found);
         // Names are checked even if nobody uses it. What else is wrong may be what is merged with it.
         let mut problems = Vec::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outrigger::{Format, Governance, PolicySet};
 use outrigger_core::{Enforcement, MethodRef, Rejection};
-use outrigger_ratelimit::{AdaptiveLimitPolicy, LimitAlgorithm};
+use outrigger_ratelimit::{AdaptiveLimitPolicy, ConcurrencyLimitPolicy, LimitAlgorithm};
 use tokio::time::sleep;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
@@ -80,8 +80,8 @@ server: {adaptive_limit: aimd}
     let of = |service, method| {
         let policy = set.method(MethodRef { service, method });
         (
-            policy.concurrency_limit().map(|l| l.limit()),
-            policy.adaptive_limit().map(|l| l.max_limit()),
+            policy.concurrency_limit().map(ConcurrencyLimitPolicy::limit),
+            policy.adaptive_limit().map(AdaptiveLimitPolicy::max_limit),
         )
     };
     assert_eq!(of("other", "Get"), (Some(100), None));
@@ -108,7 +108,7 @@ fn an_impossible_adaptive_limit_is_refused_with_its_place() {
         ),
         (
             "defaults:\n  adaptive_limit: bbr\n",
-            "p.yaml:2:19: `defaults.adaptive_limit.algorithm.bbr` is not known here",
+            "p.yaml:2:19: `defaults.adaptive_limit` is \"bbr\"; it must be one of `vegas`",
         ),
         (
             "defaults:\n  adaptive_limit: {maxlimit: 10}\n",

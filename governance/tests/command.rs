@@ -88,6 +88,79 @@ rate_limit.rate         100       good.toml:5:23 (shop.Cart/Get)
     assert!(text(&wrong.stderr).contains("write SERVICE/METHOD"), "{}", text(&wrong.stderr));
 }
 
+/// The whole of what a service is governed by: its method's policies, its budget, its balancing.
+#[test]
+fn explain_shows_what_the_methods_of_a_service_share() {
+    let directory = directory();
+    let file = directory.path().join("shared.yaml");
+    let policies = "
+defaults: {adaptive_limit: {max_limit: 200}}
+services:
+  shop.Cart:
+    retry_budget: 20%
+    methods: {Get: {adaptive_limit: {algorithm: aimd}}}
+";
+    std::fs::write(file, policies).expect("written");
+    let explained = outrigger(directory.path(), &["explain", "shared.yaml", "shop.Cart/Get"]);
+    let expected = "\
+adaptive_limit.algorithm         aimd      shared.yaml:6:49 (shop.Cart/Get)
+adaptive_limit.critical_reserve  0.1       built-in default
+adaptive_limit.cut_short         ignored   built-in default
+adaptive_limit.enforcement       enforced  built-in default
+adaptive_limit.initial_limit     20        built-in default
+adaptive_limit.max_limit         200       shared.yaml:2:40 (defaults)
+adaptive_limit.max_wait          1s        built-in default
+adaptive_limit.max_waiting       0         built-in default
+adaptive_limit.max_window        30s       built-in default
+adaptive_limit.min_limit         1         built-in default
+adaptive_limit.min_samples       50        built-in default
+adaptive_limit.min_window        250ms     built-in default
+retry_budget.ratio.ratio         0.2       shared.yaml:5:19 (shop.Cart)
+retry_budget.ratio.reserve       1         built-in default
+retry_budget.ratio.window        10s       built-in default
+";
+    assert_eq!(text(&explained.stdout), expected);
+}
+
+/// What a user meets who writes a file by hand: each mistake, in its line.
+#[test]
+fn check_shows_several_mistakes_each_in_its_line() {
+    let directory = directory();
+    let text = "\
+[defaults]
+timeout = \"500\"
+retries = 3
+
+[services.shop.Cart.methods.Get]
+attempt_timeout = \"2s\"
+";
+    std::fs::write(directory.path().join("many.toml"), text).expect("written");
+    let bad = outrigger(directory.path(), &["check", "many.toml"]);
+    let expected = "\
+error: `defaults.timeout` is \"500\"; it must be a duration with its unit, such as `250ms` or `5s`
+ --> many.toml:2:11
+  |
+2 | timeout = \"500\"
+  |           ^^^^^
+error: `defaults.retries` is no setting here
+ --> many.toml:3:1
+  |
+3 | retries = 3
+  | ^^^^^^^
+  |
+  = help: did you mean `retry`?
+error: `shop.Cart` is no setting here
+ --> many.toml:5:16
+  |
+5 | [services.shop.Cart.methods.Get]
+  |                ^^^^
+  |
+  = help: a service's name with dots in it must be quoted: `\"shop.Cart\"`
+";
+    assert_eq!(String::from_utf8_lossy(&bad.stderr), expected);
+    assert!(!bad.status.success() && bad.stdout.is_empty());
+}
+
 #[test]
 fn schema_prints_what_is_published() {
     let printed = outrigger(Path::new("."), &["schema"]);

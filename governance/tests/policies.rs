@@ -138,7 +138,7 @@ fn a_wrong_value_is_refused_with_its_place_its_value_and_what_would_be_right() {
         ),
         (
             "defaults:\n  timeout: 5 parsecs\n",
-            "p.yaml:2:12: `defaults.timeout.timeout` is \"5 parsecs\"; it must be a duration",
+            "p.yaml:2:12: `defaults.timeout` is \"5 parsecs\"; it must be a duration",
         ),
         (
             "services:\n  a:\n    methods:\n      b: {retry: {mode: failure, retries: 9}}\n",
@@ -146,7 +146,7 @@ fn a_wrong_value_is_refused_with_its_place_its_value_and_what_would_be_right() {
         ),
         (
             "defaults: {timeout: 100ms, attempt_timeout: 200ms}\n",
-            "p.yaml:1:45: `defaults.attempt_timeout.timeout` is \"200ms\"; \
+            "p.yaml:1:45: `defaults.attempt_timeout` is \"200ms\"; \
              it must be at most the overall `timeout`",
         ),
         (
@@ -159,11 +159,11 @@ fn a_wrong_value_is_refused_with_its_place_its_value_and_what_would_be_right() {
         ),
         (
             "defaults: {rate_limit: {rate: .nan}}\n",
-            "p.yaml:1:31: `defaults.rate_limit.rate` is NaN; it must be u32",
+            "p.yaml:1:31: `defaults.rate_limit.rate` is NaN; it must be a whole number",
         ),
         (
             "defaults: {criticality: very}\n",
-            "p.yaml:1:25: `defaults.criticality.very` is not known here",
+            "p.yaml:1:25: `defaults.criticality` is \"very\"; it must be one of `sheddable`, ",
         ),
         ("defaults: 7\n", "p.yaml:1:11: `defaults` is 7; it must be a table of settings"),
         (
@@ -355,6 +355,112 @@ fn a_backup_request_that_could_never_be_sent_is_refused() {
     let expected = "p.yaml:3:39: `defaults.retry.backup_delay` is {fixed: \"100ms\"}; \
                     it must be shorter than the overall `timeout`";
     assert_eq!(said, expected);
+    let said = refused(
+        "defaults:\n  attempt_timeout: 50ms\n  retry: {mode: mixed, backup_delay: 50ms, idempotent: true}\n",
+    );
+    assert!(said.contains("it must be shorter than the `attempt_timeout`"), "{said}");
+}
+
+/// One mistake each of a name, a value and a combination: all three are said, each where it is.
+#[test]
+fn every_format_says_where_its_mistakes_are() {
+    let yaml = "defaults:
+  timeout: 100ms
+  circuit_braker: {}
+services:
+  a.B:
+    attempt_timeout: 5s
+    circuitBreaker: {coolDown: 0s}
+";
+    let json = r#"{"defaults": {
+  "timeout": "100ms",
+  "circuit_braker": {}},
+  "services": {"a.B": {
+
+    "attempt_timeout": "5s",
+    "circuitBreaker": {"coolDown": "0s"}}}}
+"#;
+    let toml = "[defaults]
+timeout = \"100ms\"
+circuit_braker = {}
+
+[services.\"a.B\"]
+attempt_timeout = \"5s\"
+circuitBreaker = { coolDown = \"0s\" }
+";
+    let expected = |columns: [usize; 3], name: &str| {
+        format!(
+            "{name}:3:{}: `defaults.circuit_braker` is no setting here (did you mean \
+             `circuit_breaker`?)\n\
+             {name}:6:{}: `a.B.attempt_timeout` is \"5s\"; it must be at most the overall `timeout`\n\
+             {name}:7:{}: `a.B.circuit_breaker.cool_down` is \"0s\"; it must be longer than 0",
+            columns[0], columns[1], columns[2]
+        )
+    };
+    for (name, text, format, columns) in [
+        ("p.yaml", yaml, Format::Yaml, [3, 22, 32]),
+        ("p.json", json, Format::Json, [3, 24, 36]),
+        ("p.toml", toml, Format::Toml, [1, 19, 31]),
+    ] {
+        let said = PolicySet::parse(name, text, format).expect_err("refused").to_string();
+        assert_eq!(said, expected(columns, name));
+    }
+}
+
+#[test]
+fn what_would_confuse_is_said_in_the_words_of_the_file() {
+    for (text, expected) in [
+        (
+            "defaults: {timeout: 500}",
+            "`defaults.timeout` is 500; it must be a duration with its unit",
+        ),
+        ("defaults: {rate_limit: 100 per second}", "it must be a rate, such as `100/s`"),
+        (
+            "defaults: {rate_limit: {rate: 5, burst: 0}}",
+            "`defaults.rate_limit.burst` is 0; it must be at least 1",
+        ),
+        ("defaults: {circuit_breaker: on}", "is \"on\"; it must be a table of settings"),
+        ("defaults: {retry: {mode: failure, retries: many}}", "it must be a whole number"),
+        ("defaults: {retry: {mode: failure, idempotent: 1}}", "is 1; it must be `true` or `false`"),
+        (
+            "defaults: {retry: {mode: fast}}",
+            "is \"fast\"; it must be one of `failure`, `backup`, `mixed`",
+        ),
+        (
+            "defaults: {retry: {mode: failure, backoff: exponential}}",
+            "`defaults.retry.backoff.exponential.base` is missing",
+        ),
+        ("defaults: {retry_budget: {percent: 200}}", "is 200; it must be a number of percent"),
+        (
+            "defaults: {circuit_breaker: {failureRateThreshold: 500}}",
+            "is 500; it must be a number of percent",
+        ),
+        ("services: {a.B: {Get: {timeout: 1s}}}", "(settings of a method stand below `methods`)"),
+        ("services: {shop: {Cart: {methods: {}}}}", "must be quoted: `\"shop.Cart\"`"),
+        ("templates: {a: {use: b}, b: {}}", "a template uses no other"),
+        ("defaults: {methods: {Get: {timeout: 1s}}}", "`defaults.methods` is no setting here"),
+        ("defaults: {rate_limit: 5/s, rateLimit: 6/s}", "`rate_limit` stands twice in one table"),
+        ("defaults: {concurrency_limit: {limit: 5, maxRequests: 6}}", "is `limit` in other words"),
+        ("server: {timeout: 1s}", "`server.timeout` is no setting here"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(expected), "{said}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn a_servers_limits_can_be_switched_and_taken_from_a_template() {
+    let set = yaml(
+        "
+templates: {busy: {concurrency_limit: 64, rate_limit: 9/s}}
+server: {use: busy, enforcement: shadow, rate_limit: off, connection_limit: {limit: 9, beyond: wait}}
+",
+    );
+    let server = set.server();
+    let concurrency = server.concurrency_limit().unwrap();
+    assert_eq!((concurrency.limit(), concurrency.enforcement()), (64, Enforcement::Shadow));
+    assert_eq!(server.connection_limit().unwrap().enforcement(), Enforcement::Shadow);
+    assert!(server.rate_limit().is_none());
 }
 
 #[test]
@@ -492,9 +598,11 @@ fn kitexs_documents_are_taken_over() {
         Enforcement::Disabled,
         "a wildcard, and switched off for one"
     );
-    assert_eq!(timeout_ms(&set, method("shop.Cart", "Get")), Some(200));
+    let attempt = of("Get").attempt_timeout().unwrap().timeout();
+    assert_eq!(attempt, Some(Duration::from_millis(200)), "Kitex's is one attempt's");
     assert_eq!(set.server().connection_limit().unwrap().limit(), 1_000);
-    assert_eq!(set.server().rate_limit().unwrap().rate(), 2_000);
+    let rate = set.server().rate_limit().unwrap();
+    assert_eq!((rate.rate(), rate.burst()), (2_000, 200), "in steps of 100 ms");
     let connect = set.service("shop.Cart").balance().unwrap().connect_timeout();
     assert_eq!(connect, Duration::from_millis(50));
     assert!(

@@ -11,7 +11,10 @@ use serde::{
 };
 
 use super::{Node, Table, Value};
-use crate::{Problem, problem::nearest};
+use crate::{
+    Problem,
+    problem::{near, nearest},
+};
 
 /// Reads `node`, which is called `field` in messages.
 pub(crate) fn read<T: for<'de> Deserialize<'de>>(node: &Node, field: &str) -> Result<T, Problem> {
@@ -66,11 +69,25 @@ impl Error for Trouble {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::custom(format_args!("is {}; it must be {expected}", Found(found)))
+        Self::custom(format_args!("is {}; it must be {}", Found(found), in_words(expected)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
         Self::invalid_type(found, expected)
+    }
+}
+
+/// What serde expects, without the names of types.
+fn in_words(expected: &dyn serde::de::Expected) -> String {
+    let expected = expected.to_string();
+    match expected.as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a duration" => "a duration with its unit, such as `250ms` or `5s`".to_owned(),
+        name if name.starts_with("struct ") => "a table of settings".to_owned(),
+        _ => expected,
     }
 }
 
@@ -95,7 +112,7 @@ impl fmt::Display for Found<'_> {
 /// Finds the node that `path` and the message name, and words the problem.
 fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
     let join = |names: &[String]| {
-        let names = names.iter().map(String::as_str);
+        let names = as_stated(root, names);
         [field]
             .into_iter()
             .chain(names)
@@ -106,13 +123,14 @@ fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
     let here = walk(root, path.iter().map(String::as_str));
     match kind {
         Kind::Unknown { name, known } => {
-            let is_key = here.as_table().is_some_and(|table| table.entry(&name).is_some());
-            let key = here.as_table().and_then(|table| table.entry(&name));
-            let place = key.map_or(&here.place, |entry| &entry.key_place);
-            let what = if is_key { "is no setting here" } else { "is not known here" };
-            let problem =
-                Problem::new(place, join(&[path, std::slice::from_ref(&name)].concat()), what);
-            problem.help(nearest(&name, known))
+            if let Some(entry) = here.as_table().and_then(|table| table.entry(&name)) {
+                let field = join(&[path, std::slice::from_ref(&name)].concat());
+                let problem = Problem::new(&entry.key_place, field, "is no setting here");
+                return problem.help(nearest(&name, known));
+            }
+            let choices = known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>();
+            let message = format!("is {name:?}; it must be one of {}", choices.join(", "));
+            Problem::new(&here.place, join(path), message).help(near(&name, known))
         }
         Kind::Missing(name) => {
             let missing = join(&[path, &[name.to_owned()]].concat());
@@ -135,9 +153,26 @@ fn locate(root: &Node, field: &str, path: &[String], kind: Kind) -> Problem {
 /// What a policy says of a value, with the value as it stands in the file: `"5s"`, not `5s`.
 fn as_written(node: &Node, said: &str) -> String {
     match said.split_once("; it must be ") {
-        Some((_, expected)) => format!("is {node}; it must be {expected}"),
-        None => said.to_owned(),
+        Some((_, expected)) if !matches!(node.value, Value::Table(_) | Value::List(_)) => {
+            format!("is {node}; it must be {expected}")
+        }
+        _ => said.to_owned(),
     }
+}
+
+/// The names as far as they were written: in a short form, the table was not.
+fn as_stated<'a>(root: &Node, names: &'a [String]) -> Vec<&'a str> {
+    let mut here = Some(root);
+    let mut stated = Vec::with_capacity(names.len());
+    for name in names {
+        let below = here.and_then(Node::as_table).and_then(|table| table.get(name));
+        let is_short = |below: &Node| here.is_some_and(|h| h.place.range == below.place.range);
+        if !below.is_some_and(is_short) {
+            stated.push(name.as_str());
+        }
+        here = below;
+    }
+    stated
 }
 
 /// The node that the names lead to, if they do.
@@ -167,6 +202,14 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
+    /// For a node that nobody wrote, which does not live as long.
+    const fn alone<'b>(self) -> Reading<'b>
+    where
+        'a: 'b,
+    {
+        Reading { node: self.node, trail: self.trail }
+    }
+
     /// Reads what is below under `name`. Where that fails, the trail stays as it is.
     fn below<T>(
         self,
@@ -368,10 +411,11 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Trouble> {
-        match self.body {
-            Some(node) => self.reading.below(self.name, node, |reading| seed.deserialize(reading)),
-            None => seed.deserialize(Reading { node: &nothing(self.reading.node), ..self.reading }),
+        if let Some(node) = self.body {
+            return self.reading.below(self.name, node, |reading| seed.deserialize(reading));
         }
+        let nothing = nothing(self.reading.node);
+        self.reading.alone().below(self.name, &nothing, |reading| seed.deserialize(reading))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Trouble> {
@@ -388,12 +432,11 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Trouble> {
-        match self.body {
-            Some(node) => {
-                self.reading.below(self.name, node, |reading| reading.deserialize_any(visitor))
-            }
-            None => Reading { node: &nothing(self.reading.node), ..self.reading }
-                .deserialize_any(visitor),
+        if let Some(node) = self.body {
+            let read = |reading: Reading<'_>| reading.deserialize_any(visitor);
+            return self.reading.below(self.name, node, read);
         }
+        let nothing = nothing(self.reading.node);
+        self.reading.alone().below(self.name, &nothing, |reading| reading.deserialize_any(visitor))
     }
 }

@@ -14,6 +14,10 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
         Problem::new(&place(source, range), "", error.message())
     })?;
     let here = place(source, document.span());
+    if document.get_ref().is_empty() {
+        // As in the other formats: perhaps it is only about to be written.
+        return Err(Problem::new(&place(source, 0..0), "", "the file is empty"));
+    }
     Ok(Node::new(Value::Table(table(source, document.get_ref(), 0)?), here))
 }
 

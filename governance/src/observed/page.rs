@@ -199,10 +199,13 @@ struct ServerLimits<O>(WeakGovernance<O>);
 
 impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for ServerLimits<O> {
     fn snapshot(&self) -> Option<Part> {
-        let (concurrency, adaptive, rate) = self.0.upgrade()?.server_limits();
-        let concurrency = concurrency.and_then(|limit| limit.downgrade().snapshot());
+        let governance = self.0.upgrade()?;
+        let server = governance.server_live().load();
+        let concurrency =
+            server.stated_concurrency().and_then(|limit| limit.downgrade().snapshot());
+        let adaptive = server.adaptive.limit.as_ref();
         let adaptive = adaptive.and_then(|limit| limit.downgrade().snapshot());
-        let rate = rate.and_then(|limit| limit.downgrade().snapshot());
+        let rate = server.stated_rate().and_then(|limit| limit.downgrade().snapshot());
         let rows = [concurrency, adaptive, rate].into_iter().flat_map(rows_of).collect();
         Some(Part::Limits { rows, left_out: 0 })
     }

@@ -30,15 +30,15 @@ pub(super) fn all(definitions: &mut Map<String, Value>, of_ejection: OfEjection)
 fn choices(schema: &mut Value, whole: &Map<String, Value>) {
     each_below(schema, &mut |below| choices(below, whole));
     let Some(variants) = schema.get("oneOf").and_then(Value::as_array) else { return };
-    let (mut names, mut descriptions, mut tables) = (Vec::new(), Vec::new(), Map::new());
+    let (mut words, mut descriptions, mut tables) = (Vec::new(), Vec::new(), Map::new());
     for variant in variants {
         let description = variant.get("description").cloned().unwrap_or_default();
-        let named = variant
+        let only_words = variant
             .get("const")
             .into_iter()
             .chain(variant.get("enum").and_then(Value::as_array).into_iter().flatten());
-        for name in named.filter_map(Value::as_str) {
-            names.push(name.to_owned());
+        for name in only_words.filter_map(Value::as_str) {
+            words.push(name.to_owned());
             descriptions.push(description.clone());
             tables.insert(name.to_owned(), json!({ "type": "object", "maxProperties": 0 }));
         }
@@ -46,7 +46,7 @@ fn choices(schema: &mut Value, whole: &Map<String, Value>) {
             variant.get("properties").and_then(Value::as_object).into_iter().flatten()
         {
             if may_be_only_named(inner, whole) {
-                names.push(name.clone());
+                words.push(name.clone());
                 descriptions.push(description.clone());
             }
             let mut inner = inner.clone();
@@ -59,16 +59,16 @@ fn choices(schema: &mut Value, whole: &Map<String, Value>) {
     }
     let fields = schema.as_object_mut().expect("it has a field");
     fields.remove("oneOf");
-    let named = json!({ "type": "string", "enum": names, "enumDescriptions": descriptions });
+    let only_words = json!({ "type": "string", "enum": words, "enumDescriptions": descriptions });
     if tables.values().all(|table| table.get("maxProperties").is_some()) {
-        fields.extend(named.as_object().cloned().unwrap_or_default());
+        fields.extend(only_words.as_object().cloned().unwrap_or_default());
         return;
     }
     let one = json!({
         "type": "object", "properties": tables, "additionalProperties": false,
         "minProperties": 1, "maxProperties": 1,
     });
-    fields.insert("anyOf".to_owned(), json!([named, one]));
+    fields.insert("anyOf".to_owned(), json!([only_words, one]));
 }
 
 /// Whether nothing in it must be stated.

@@ -175,7 +175,8 @@ pub(super) fn outlier_detection(ejection: &mut Table, found: &mut Found) {
     });
     rule(ejection, "failure_percentage_ejection", "error_rate", |rule, ejection| {
         if let Some(threshold) = rule.take("threshold") {
-            let share = Node::new(percent(&threshold.value), threshold.value.place);
+            let share =
+                Node::new(percent(&threshold.value, "threshold", found), threshold.value.place);
             ejection.set("error_rate", share);
         }
         lift(rule, "request_volume", ejection, "error_rate_volume");

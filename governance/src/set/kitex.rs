@@ -13,15 +13,20 @@ use crate::{
 ///
 /// | Kitex | here |
 /// | --- | --- |
-/// | `rpc_timeout_ms` | `timeout` |
+/// | `rpc_timeout_ms` | `attempt_timeout`: in Kitex too, each attempt has it for itself |
 /// | `conn_timeout_ms` | `balance.connect_timeout`, from `*` alone: connections serve all methods |
 /// | `failure_policy`, `backup_policy`, `mixed_policy` | `retry`, with stop policy and back-off |
 /// | `cb_policy.error_rate` | nothing: a budget of calls bounds retries, not their error rate |
 /// | `retry_same_node` | nothing: a further attempt goes elsewhere where there is another node |
-/// | `enable: false` | `enforcement: disabled`; whatever else stands there is not needed |
+/// | `enable: false`, or none | `enforcement: disabled`; whatever else stands there is not needed |
 /// | `err_rate`, `min_sample` | `circuit_breaker.error_rate` |
-/// | `qps_limit`, `connection_limit` | `server.rate_limit`, `server.connection_limit` |
+/// | `qps_limit` | `server.rate_limit`, with a burst of a tenth: Kitex's steps of 100 ms |
+/// | `connection_limit` | `server.connection_limit` |
 /// | `degradation` | nothing: calls dropped at random; a note says so |
+/// | a method that `circuit_break` does not name | no breaker, where Kitex has its default one |
+///
+/// What Kitex can state in code alone can be added in a file of ours: instance breaker, balancing,
+/// half-open settings, fallback.
 ///
 /// A method that a document no longer names falls back to `*`, and else to no policy: never to a
 /// policy that nobody wrote.
@@ -31,13 +36,15 @@ pub struct KitexConfig {
     documents: Vec<(KitexDocument, String, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum KitexDocument {
     RpcTimeout,
     Retry,
     CircuitBreak,
     Degradation,
     Limit,
+    /// What `config-file` holds of this client.
+    File(String),
 }
 
 impl KitexConfig {
@@ -82,6 +89,13 @@ impl KitexConfig {
         self.with(KitexDocument::Limit, "limit", json)
     }
 
+    /// Adds a file of Kitex's `config-file`: of its entries those for the calls of `client` to the
+    /// service, `{client}/{server}`, and for the service itself, `{server}`.
+    #[must_use]
+    pub fn file(self, client: &str, json: &str) -> Self {
+        self.with(KitexDocument::File(client.to_owned()), "config-file", json)
+    }
+
     /// Translates the documents.
     ///
     /// # Errors
@@ -98,19 +112,25 @@ impl KitexConfig {
         };
         for (document, name, json) in &self.documents {
             let root = document::parse(name, json, Format::Json)?;
-            let Value::Table(entries) = root.value else {
-                found.problems.push(root.problem(name.as_str(), "a table"));
-                continue;
+            let parts = match document {
+                KitexDocument::File(client) => of_file(&root, client, &service.name, &mut found),
+                document => vec![(document.clone(), name.clone(), root)],
             };
-            match document {
-                KitexDocument::Limit => limit(entries, &mut scopes.server, &mut found),
-                KitexDocument::Degradation => {
-                    let note = "drops calls at random, which nothing here does: left out";
-                    found.notes.push(Problem::new(&root.place, "degradation", note));
+            for (document, name, root) in parts {
+                let Value::Table(entries) = root.value else {
+                    found.problems.push(root.problem(name, "a table"));
+                    continue;
+                };
+                match document {
+                    KitexDocument::Limit => limit(entries, &mut scopes.server, &mut found),
+                    KitexDocument::Degradation => {
+                        let note = "drops calls at random, which nothing here does: left out";
+                        found.notes.push(Problem::new(&root.place, "degradation", note));
+                    }
+                    _ => entries.entries.iter().for_each(|entry| {
+                        method(&document, entry, &mut service, &mut found);
+                    }),
                 }
-                _ => entries.entries.iter().for_each(|entry| {
-                    method(*document, entry, &mut service, &mut found);
-                }),
             }
         }
         scopes.services.push(service);
@@ -123,7 +143,43 @@ impl KitexConfig {
     }
 }
 
-fn method(document: KitexDocument, entry: &Entry, service: &mut ServiceScope, found: &mut Found) {
+/// The documents that one file holds for the calls of `client` to `service`.
+fn of_file(
+    root: &Node,
+    client: &str,
+    service: &str,
+    found: &mut Found,
+) -> Vec<(KitexDocument, String, Node)> {
+    const PARTS: [(&str, KitexDocument); 5] = [
+        ("timeout", KitexDocument::RpcTimeout),
+        ("retry", KitexDocument::Retry),
+        ("circuitbreaker", KitexDocument::CircuitBreak),
+        ("degradation", KitexDocument::Degradation),
+        ("limit", KitexDocument::Limit),
+    ];
+    let names = [format!("{client}/{service}"), service.to_owned()];
+    let entries: Vec<&Entry> = root
+        .as_table()
+        .map(|table| table.entries.iter().filter(|entry| names.contains(&entry.key)).collect())
+        .unwrap_or_default();
+    if entries.is_empty() {
+        let message = format!("holds neither `{}` nor `{}`", names[0], names[1]);
+        found.problems.push(Problem::new(&root.place, "config-file", message));
+    }
+    let mut parts = Vec::new();
+    for entry in entries {
+        let mut table = entry.value.as_table().cloned().unwrap_or_default();
+        for (name, document) in PARTS {
+            if let Some(part) = table.take(name) {
+                parts.push((document, name.to_owned(), part.value));
+            }
+        }
+        unknown(table, &PARTS.map(|(name, _)| name), found);
+    }
+    parts
+}
+
+fn method(document: &KitexDocument, entry: &Entry, service: &mut ServiceScope, found: &mut Found) {
     let scope = match entry.key.as_str() {
         "*" => service.name.clone(),
         method => format!("{}/{method}", service.name),
@@ -142,7 +198,7 @@ fn method(document: KitexDocument, entry: &Entry, service: &mut ServiceScope, fo
         KitexDocument::CircuitBreak => {
             ours.set("circuit_breaker", circuit_break(theirs, &node.place, found));
         }
-        KitexDocument::Degradation | KitexDocument::Limit => {}
+        KitexDocument::Degradation | KitexDocument::Limit | KitexDocument::File(_) => {}
     }
     if is_all {
         service.settings = merge(&service.settings, &ours);
@@ -186,7 +242,8 @@ fn rpc_timeout(mut theirs: Table, is_all: bool, ours: &mut Table, found: &mut Fo
         // 0 is Kitex's way to say: none.
         if !matches!(entry.value.value, Value::Integer(0)) {
             let place = entry.value.place.clone();
-            ours.set("timeout", table(&place, [("timeout", milliseconds(&entry.value))]));
+            let timeout = table(&place, [("timeout", milliseconds(&entry.value))]);
+            ours.set("attempt_timeout", timeout);
         }
     }
     if let Some(entry) = theirs.take("conn_timeout_ms") {
@@ -206,15 +263,24 @@ fn disabled(place: &Place) -> (&'static str, Node) {
     ("enforcement", text("disabled", place))
 }
 
-fn is_off(theirs: &mut Table) -> bool {
-    let enable = theirs.take("enable");
-    enable.is_some_and(|entry| matches!(entry.value.value, Value::Bool(false)))
+/// What Kitex does not find enabled is off.
+fn is_off(theirs: &mut Table, place: &Place, found: &mut Found) -> bool {
+    let Some(enable) = theirs.take("enable") else {
+        let note = "is missing: switched off, as Kitex reads it";
+        found.notes.push(Problem::new(place, "enable", note));
+        return true;
+    };
+    let Value::Bool(enabled) = enable.value.value else {
+        found.problems.push(enable.value.problem("enable", "`true` or `false`"));
+        return false;
+    };
+    !enabled
 }
 
 /// Kitex numbers its kinds: 0 failure, 1 backup, 2 mixed.
 fn retry(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
     let mode = text("failure", place);
-    if is_off(&mut theirs) {
+    if is_off(&mut theirs, place, found) {
         return table(place, [("mode", mode), disabled(place)]);
     }
     let kind = match theirs.take("type").map(|entry| entry.value) {
@@ -326,7 +392,7 @@ fn back_off(mut backoff: Table, place: &Place, found: &mut Found) -> Node {
 }
 
 fn circuit_break(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
-    let is_off = is_off(&mut theirs);
+    let is_off = is_off(&mut theirs, place, found);
     let mut rate = Table::default();
     for (name, field) in [("err_rate", "rate"), ("min_sample", "minimum_calls")] {
         if let Some(entry) = theirs.take(name) {
@@ -343,6 +409,9 @@ fn circuit_break(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
     table(place, [("error_rate", Node::new(Value::Table(rate), place.clone()))])
 }
 
+/// Kitex hands out its tokens in steps of 100 ms.
+const STEPS_PER_SECOND: i64 = 10;
+
 /// 0 is Kitex's way to say: no limit.
 fn limit(mut theirs: Table, server: &mut Table, found: &mut Found) {
     if let Some(entry) = theirs.take("connection_limit")
@@ -355,7 +424,12 @@ fn limit(mut theirs: Table, server: &mut Table, found: &mut Found) {
         && !matches!(entry.value.value, Value::Integer(0))
     {
         let place = entry.value.place.clone();
-        server.set("rate_limit", table(&place, [("rate", entry.value)]));
+        let burst = match entry.value.value {
+            Value::Integer(rate) => (rate / STEPS_PER_SECOND).max(1),
+            _ => 1,
+        };
+        let burst = Node::new(Value::Integer(burst), place.clone());
+        server.set("rate_limit", table(&place, [("rate", entry.value), ("burst", burst)]));
     }
     unknown(theirs, &["connection_limit", "qps_limit"], found);
 }

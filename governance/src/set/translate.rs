@@ -42,6 +42,10 @@ pub(super) fn snake_case(node: &mut Node, found: &mut Found) {
 }
 
 pub(super) fn snake(key: &str) -> String {
+    if key.starts_with(|c: char| c.is_ascii_uppercase()) {
+        // No setting begins so, but names do.
+        return key.to_owned();
+    }
     let mut snake = String::with_capacity(key.len() + 4);
     for c in key.chars() {
         if c.is_ascii_uppercase() {
@@ -76,7 +80,7 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     token_bucket(table, found);
     within(table, "rate_limit", |limit| {
         words(limit, "rate_limit", found);
-        rate(limit);
+        rate(limit, found);
         // Who writes `100/s` alone means a hundred, in whatever order they come.
         if is_short_rate && let Some(count) = limit.get("rate").cloned() {
             limit.set("burst", count);
@@ -84,7 +88,9 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     });
     within(table, "retry", |retry| {
         widen(retry, "backup_delay", "fixed");
-        codes_as_text(retry.get_mut("retryable_status_codes"));
+        if let Some(codes) = retry.get_mut("retryable_status_codes") {
+            codes_as_text(codes);
+        }
     });
     within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
     adaptive_limit(table, found);
@@ -112,7 +118,8 @@ pub(super) fn words(table: &mut Table, section: &str, found: &mut Found) {
             Form::Window | Form::WindowType => continue,
         };
         let Some(entry) = table.take(word.theirs) else { continue };
-        let value = Node::new(change(&entry.value), entry.value.place.clone());
+        let field = format!("{section}.{}", word.theirs);
+        let value = Node::new(change(&entry.value, &field, found), entry.value.place.clone());
         let (outer, inner) = word
             .ours
             .split_once('.')
@@ -184,23 +191,33 @@ fn widen(table: &mut Table, key: &str, field: &str) {
     }
 }
 
-/// A number of percent as a share; anything else stays, and is refused where it is read.
-pub(super) fn percent(node: &Node) -> Value {
-    node.as_f64().map_or_else(|| node.value.clone(), |n| Value::Float(n / 100.0))
+/// A number of percent as a share; what is no number stays, and is refused where it is read.
+pub(super) fn percent(node: &Node, field: &str, found: &mut Found) -> Value {
+    let Some(percent) = node.as_f64() else { return node.value.clone() };
+    if !(0.0..=100.0).contains(&percent) {
+        let expected = "a number of percent, from 0 to 100";
+        let scope = if node.place.scope.is_empty() { "defaults" } else { &*node.place.scope };
+        found.problems.push(node.problem(format!("{scope}.{field}"), expected));
+        return Value::Float(1.0);
+    }
+    Value::Float(percent / 100.0)
 }
 
-fn same(node: &Node) -> Value {
+fn same(node: &Node, _field: &str, _found: &mut Found) -> Value {
     node.value.clone()
 }
 
 /// `100/s`: so many per period.
-fn rate(limit: &mut Table) {
+fn rate(limit: &mut Table, found: &mut Found) {
     let Some(written) = limit.get("rate").cloned() else { return };
-    let Some((count, period)) = written.as_str().and_then(|text| text.split_once('/')) else {
+    let Some(text) = written.as_str() else { return };
+    let parts = text.split_once('/').map(|(count, period)| (count.trim().parse(), period.trim()));
+    let Some((Ok(count), period)) = parts else {
+        let field = format!("{}.rate_limit", written.place.scope);
+        found.problems.push(written.problem(field, "a rate, such as `100/s` or `600/1m`"));
+        limit.take("rate");
         return;
     };
-    let Ok(count) = count.trim().parse() else { return };
-    let period = period.trim();
     // `100/s` is short for `100/1s`.
     let period = if period.starts_with(|c: char| c.is_ascii_digit()) {
         period.to_owned()
@@ -281,7 +298,8 @@ fn retry_budget(table: &mut Table, key: &str, found: &mut Found) {
     }
     let mut ratio = Table::default();
     if let Some(entry) = budget.take("percent") {
-        let value = Node::new(percent(&entry.value), entry.value.place);
+        let value =
+            Node::new(percent(&entry.value, "retry_budget.percent", found), entry.value.place);
         ratio.set("ratio", value);
     }
     let window = budget.take("ttl");
@@ -369,7 +387,7 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&place, "retryableStatusCodes", missing));
     }
     let mut codes = codes.unwrap_or_else(|| Node::new(Value::List(Vec::new()), place.clone()));
-    codes_as_text(Some(&mut codes));
+    codes_as_text(&mut codes);
     retry.set("retryable_status_codes", codes);
     if is_hedging {
         let delay = grpc.take("hedging_delay").map(|entry| entry.value);
@@ -389,8 +407,8 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
 }
 
 /// gRPC allows the numbers of status codes.
-fn codes_as_text(codes: Option<&mut Node>) {
-    if let Some(Node { value: Value::List(codes), .. }) = codes {
+fn codes_as_text(codes: &mut Node) {
+    if let Value::List(codes) = &mut codes.value {
         for code in codes {
             if let Value::Integer(number) = code.value {
                 code.value = Value::String(number.to_string());

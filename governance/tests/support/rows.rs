@@ -88,7 +88,7 @@ pub(crate) fn rows() -> Vec<Row> {
 fn time_outs() -> Vec<Row> {
     let by_hand = || {
         let policy = TimeoutPolicy::builder().enforcement(Enforcement::Shadow);
-        policy.timeout(ms(70)).honour_request(false).build().unwrap()
+        policy.timeout(ms(70)).honour_request(false).build().expect("valid")
     };
     let stated = json!({"enforcement": "shadow", "timeout": "70ms", "honour_request": false});
     let default = TimeoutPolicy::default;
@@ -102,7 +102,7 @@ fn time_outs() -> Vec<Row> {
 }
 
 fn retries() -> Vec<Row> {
-    let codes = GrpcCodes::from_names(["ABORTED", "UNAVAILABLE"]).unwrap();
+    let codes = GrpcCodes::from_names(["ABORTED", "UNAVAILABLE"]).expect("valid");
     let failure = || RetryPolicy::failure().idempotent(true);
     let quantile = QuantileDelay::of(0.97).min_samples(7).floor(ms(3)).ceiling(ms(900));
     let exponential = Backoff::exponential(ms(5), ms(80)).with_factor(3.0);
@@ -113,7 +113,8 @@ fn retries() -> Vec<Row> {
             json!({"exponential": {"base": "5ms", "max": "80ms", "factor": 3.0, "jitter": jitter}}),
         )
     };
-    let jittered = |jitter| failure().backoff(exponential.with_jitter(jitter)).build().unwrap();
+    let jittered =
+        |jitter| failure().backoff(exponential.with_jitter(jitter)).build().expect("valid");
     rows!("defaults", retry, |set| set.method(GET).retry().copied(), RetryPolicy::default();
         json!({
             "mode": "failure", "enforcement": "disabled", "retries": 4, "idempotent": true,
@@ -132,20 +133,20 @@ fn retries() -> Vec<Row> {
             .min_time_left(ms(5))
             .backoff(Backoff::Fixed { delay: ms(6) })
             .build()
-            .unwrap(),
-        backoff(json!("none")) => failure().backoff(Backoff::None).build().unwrap(),
+            .expect("valid"),
+        backoff(json!("none")) => failure().backoff(Backoff::None).build().expect("valid"),
         backoff(json!({"random": {"min": "6ms", "max": "8ms"}})) =>
-            failure().backoff(Backoff::Random { min: ms(6), max: ms(8) }).build().unwrap(),
+            failure().backoff(Backoff::Random { min: ms(6), max: ms(8) }).build().expect("valid"),
         jitter(json!("none")) => jittered(Jitter::None),
         jitter(json!("full")) => jittered(Jitter::Full),
         jitter(json!("equal")) => jittered(Jitter::Equal),
         jitter(json!("decorrelated")) => jittered(Jitter::Decorrelated),
         jitter(json!({"spread": 0.3})) => jittered(Jitter::Spread(0.3)),
         json!({"mode": "backup", "idempotent": true, "backup_delay": {"fixed": "60ms"}}) =>
-            RetryPolicy::backup(ms(60)).idempotent(true).build().unwrap(),
+            RetryPolicy::backup(ms(60)).idempotent(true).build().expect("valid"),
         json!({"mode": "mixed", "idempotent": true, "backup_delay": {"quantile": {
             "quantile": 0.97, "min_samples": 7, "floor": "3ms", "ceiling": "900ms"
-        }}}) => RetryPolicy::mixed(quantile).idempotent(true).build().unwrap(),
+        }}}) => RetryPolicy::mixed(quantile).idempotent(true).build().expect("valid"),
     )
 }
 
@@ -153,9 +154,9 @@ fn budgets() -> Vec<Row> {
     rows!("defaults", retry_budget, |set| set.service("shop.Cart").retry_budget().copied(),
         RetryBudgetPolicy::default();
         json!({"ratio": {"ratio": 0.2, "window": "7s", "reserve": 9}}) =>
-            RetryBudgetPolicy::builder().ratio(0.2).window(ms(7_000)).reserve(9).build().unwrap(),
+            RetryBudgetPolicy::builder().ratio(0.2).window(ms(7_000)).reserve(9).build().expect("valid"),
         json!({"throttling": {"max_tokens": 12, "token_ratio": 0.25}}) =>
-            RetryBudgetPolicy::throttling(12, 0.25).unwrap(),
+            RetryBudgetPolicy::throttling(12, 0.25).expect("valid"),
         json!("unlimited") => RetryBudgetPolicy::unlimited(),
     )
 }
@@ -191,10 +192,10 @@ fn breakers() -> Vec<Row> {
             .probe_limit(ms(9_000))
             .abandoned(Abandoned::Slow)
             .build()
-            .unwrap(),
+            .expect("valid"),
         json!({"abandoned": "ignored", "enforcement": "enforced"}) => CircuitBreakerPolicy::default(),
         json!({"count_window": 50, "abandoned": "failure"}) =>
-            builder().count_window(50).abandoned(Abandoned::Failure).build().unwrap(),
+            builder().count_window(50).abandoned(Abandoned::Failure).build().expect("valid"),
     )
     .into_iter()
     .chain([without_error_rate()])
@@ -214,8 +215,8 @@ fn without_error_rate() -> Row {
         scope: "defaults",
         section: "circuit_breaker",
         stated,
-        read: to_value(policy).unwrap(),
-        default: to_value(CircuitBreakerPolicy::default()).unwrap(),
+        read: to_value(policy).expect("valid"),
+        default: to_value(CircuitBreakerPolicy::default()).expect("valid"),
     }
 }
 
@@ -227,7 +228,7 @@ fn limits() -> Vec<Row> {
             ConcurrencyLimitPolicy::builder()
                 .shed_waiting(ShedWaiting::MeanWait { threshold: ms(30) })
                 .build()
-                .unwrap(),
+                .expect("valid"),
         json!({"shed_waiting": "off", "order": "fifo"}) => ConcurrencyLimitPolicy::default(),
     );
     all.extend(rows!("defaults", rate_limit, |set| set.method(GET).rate_limit().copied(),
@@ -244,7 +245,7 @@ fn limits() -> Vec<Row> {
                 .min_requests(9)
                 .cut_short(CutShort::NotAccepted)
                 .build()
-                .unwrap()),
+                .expect("valid")),
     );
     all
 }
@@ -269,7 +270,7 @@ fn concurrency_by_hand() -> ConcurrencyLimitPolicy {
         .critical_reserve(0.2)
         .retry_after(ms(2_000))
         .build()
-        .unwrap()
+        .expect("valid")
 }
 
 fn rate() -> Value {
@@ -286,7 +287,7 @@ fn rate_by_hand() -> RateLimitPolicy {
         .max_waiting(3)
         .max_wait(ms(70))
         .build()
-        .unwrap()
+        .expect("valid")
 }
 
 fn adaptive(algorithm: &str) -> Value {
@@ -312,7 +313,7 @@ fn adaptive_by_hand(algorithm: LimitAlgorithm) -> AdaptiveLimitPolicy {
         .max_wait(ms(80))
         .critical_reserve(0.3)
         .build()
-        .unwrap()
+        .expect("valid")
 }
 
 fn adaptive_limits() -> Vec<Row> {
@@ -320,9 +321,9 @@ fn adaptive_limits() -> Vec<Row> {
     rows!("defaults", adaptive_limit, |set| set.method(GET).adaptive_limit().copied(), default();
         json!("vegas") => default(),
         json!("gradient2") =>
-            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Gradient2).build().unwrap(),
+            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Gradient2).build().expect("valid"),
         json!("aimd") =>
-            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Aimd).build().unwrap(),
+            AdaptiveLimitPolicy::builder().algorithm(LimitAlgorithm::Aimd).build().expect("valid"),
         json!({"cut_short": "ignored"}) => default(),
         adaptive("vegas") => adaptive_by_hand(LimitAlgorithm::Vegas),
         adaptive("gradient2") => adaptive_by_hand(LimitAlgorithm::Gradient2),
@@ -331,7 +332,7 @@ fn adaptive_limits() -> Vec<Row> {
 }
 
 fn limits_of_a_server() -> Vec<Row> {
-    let connections = |limit, beyond| ConnectionLimitPolicy::new(limit, beyond).unwrap();
+    let connections = |limit, beyond| ConnectionLimitPolicy::new(limit, beyond).expect("valid");
     let mut all = rows!("server", connection_limit,
         |set| set.server().connection_limit().copied(), connections(1, BeyondLimit::Refuse);
         json!({"enforcement": "shadow", "limit": 7, "beyond": "wait"}) =>
@@ -376,12 +377,12 @@ fn ejection_by_hand() -> EjectionPolicy {
         .panic_threshold(0.45)
         .probation_successes(4)
         .build()
-        .unwrap()
+        .expect("valid")
 }
 
 fn balances() -> Vec<Row> {
     let read = |set: &PolicySet| set.service("shop.Cart").balance().cloned();
-    let slow_start = SlowStartPolicy::new(ms(9_000)).aggression(2.0).unwrap();
+    let slow_start = SlowStartPolicy::new(ms(9_000)).aggression(2.0).expect("valid");
     let mut all = rows!("defaults", balance, read, BalancePolicy::default();
         json!({
             "enforcement": "shadow", "picker": {"peak_ewma": {"decay": "4s", "failure_penalty": "3s"}},
@@ -395,21 +396,21 @@ fn balances() -> Vec<Row> {
             .failover_picks(1)
             .connect_timeout(ms(70))
             .ejection(ejection_by_hand())
-            .slow_start(slow_start.min_share(0.2).unwrap())
-            .zones(ZonePolicy::prefer("a").over_provisioning(1.2).unwrap())
+            .slow_start(slow_start.min_share(0.2).expect("valid"))
+            .zones(ZonePolicy::prefer("a").over_provisioning(1.2).expect("valid"))
             .subset(SubsetPolicy::by_index(3, 20))
             .seed(7)
             .build()
-            .unwrap(),
+            .expect("valid"),
         json!({"subset": {"by_name": {"name": "b", "size": 21}}, "ejection": null}) =>
             BalancePolicy::builder()
                 .subset(SubsetPolicy::by_name("b", 21))
                 .ejection(None)
                 .build()
-                .unwrap(),
+                .expect("valid"),
     );
     for (stated, picker) in pickers() {
-        let by_hand = BalancePolicy::builder().picker(picker).build().unwrap();
+        let by_hand = BalancePolicy::builder().picker(picker).build().expect("valid");
         all.extend(rows!("defaults", balance, read, BalancePolicy::default();
             json!({"picker": stated}) => by_hand));
     }

@@ -78,6 +78,7 @@ impl ConnectionLimitPolicy {
     /// What the places obey: for [`ConnectionLimit::policy`](crate::ConnectionLimit::policy), when
     /// a limit in use is to follow another policy. What becomes of the others then stays as it is.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "what is checked here is what is checked there")]
     pub fn places(&self) -> ConcurrencyLimitPolicy {
         let waits = self.settings.beyond == BeyondLimit::Wait;
         ConcurrencyLimitPolicy::builder()
@@ -87,7 +88,7 @@ impl ConnectionLimitPolicy {
             .max_waiting(if waits { u32::MAX } else { 0 })
             .max_wait(Duration::MAX)
             .build()
-            .expect("what is checked here is what is checked there")
+            .expect("a valid policy")
     }
 }
 
