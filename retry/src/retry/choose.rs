@@ -91,6 +91,7 @@ pub struct OneRetry<O = ()> {
 impl<O> OneRetry<O> {
     /// Retries all requests by `retry`.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a handle is given away")]
     pub fn new(retry: Retry<O>) -> Self {
         let stripe = |_| CurrentRetry::new(retry.clone());
         Self { stripes: (0..stripe_count()).map(stripe).collect() }
