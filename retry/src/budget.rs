@@ -5,13 +5,9 @@ mod policy;
 #[cfg(all(test, outrigger_loom))]
 mod loom;
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    thread::available_parallelism,
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicU64, Ordering},
 };
 
 use outrigger_core::Live;
@@ -22,6 +18,7 @@ use self::{
     engine::Engine,
     policy::{Ratio, Rule},
 };
+use crate::stripe::{stripe_count, stripe_of_thread};
 
 /// Limits further attempts, retries and backup requests alike, to a share of the calls.
 ///
@@ -92,19 +89,32 @@ impl RetryBudget {
     }
 
     /// Counts a call: once, however many attempts it makes.
+    #[inline]
     pub fn record_call(&self) {
-        if self.shared.engine.record_call(number_of_thread())
-            && let Rule::Ratio(rule) = self.rule()
-        {
+        if self.shared.engine.record_call(stripe_of_thread()) {
+            self.collect();
+        }
+    }
+
+    /// Apart, since it is for one call of many.
+    #[cold]
+    fn collect(&self) {
+        if let Rule::Ratio(rule) = self.rule() {
             self.shared.engine.collect(Instant::now(), &rule);
         }
     }
 
     /// An attempt succeeded. Matters to a throttle only.
+    #[inline]
     pub fn record_success(&self) {
-        if self.is_throttle()
-            && let Rule::Throttle(rule) = self.rule()
-        {
+        if self.is_throttle() {
+            self.refill();
+        }
+    }
+
+    #[cold]
+    fn refill(&self) {
+        if let Rule::Throttle(rule) = self.rule() {
             self.shared.engine.throttle_success(&rule);
         }
     }
@@ -171,14 +181,19 @@ impl RetryBudget {
         WeakRetryBudget { shared: Arc::downgrade(&self.shared) }
     }
 
+    #[inline]
     fn is_throttle(&self) -> bool {
         let version = self.shared.policy.version();
-        let mut seen = self.shared.seen.load(Ordering::Relaxed);
-        if seen >> 1 != version {
-            seen = version << 1 | u64::from(matches!(self.rule(), Rule::Throttle(_)));
-            self.shared.seen.store(seen, Ordering::Relaxed);
-        }
+        let seen = self.shared.seen.load(Ordering::Relaxed);
+        let seen = if seen >> 1 == version { seen } else { self.look_again(version) };
         seen & 1 == 1
+    }
+
+    #[cold]
+    fn look_again(&self, version: u64) -> u64 {
+        let seen = version << 1 | u64::from(matches!(self.rule(), Rule::Throttle(_)));
+        self.shared.seen.store(seen, Ordering::Relaxed);
+        seen
     }
 
     fn rule(&self) -> Rule {
@@ -249,19 +264,4 @@ pub struct RetryBudgetSnapshot {
     pub waiting: u64,
     /// Tokens left, of a throttle.
     pub tokens: Option<f64>,
-}
-
-fn stripe_count() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
-    *COUNT.get_or_init(count)
-}
-
-fn number_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    std::thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    // A thread that is going down has no thread-locals left; any stripe will do.
-    NUMBER.try_with(|number| *number).unwrap_or(0)
 }

@@ -181,6 +181,7 @@ mod retry;
 mod sent;
 mod timeout;
 
+mod stripe;
 mod sync;
 
 pub use backoff::{Backoff, Jitter, JitterSeeds, Waits};

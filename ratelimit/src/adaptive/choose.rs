@@ -124,10 +124,8 @@ impl<O: Observe<AdaptiveLimitEvent>, C> Future for AdaptiveWait<O, C> {
         let this = self.project();
         let result = ready!(this.wait.poll(cx));
         let (stripe, classifier) = this.held.take().expect("not polled after completion");
-        Poll::Ready(
-            result
-                .map(|place| AdaptivePermit::new(Some(stripe), place, classifier, Instant::now())),
-        )
+        let began = (stripe, Instant::now());
+        Poll::Ready(result.map(|place| AdaptivePermit::new(Some(began), place, classifier)))
     }
 }
 

@@ -175,7 +175,10 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
         let shared = &*stripe.shared;
         shared.follow_policy();
         match shared.places.try_acquire_for(asking) {
-            Ok(place) => Ok(AdaptivePermit::new(shared.counted(stripe), place, (), now)),
+            Ok(place) => {
+                let began = shared.counted(stripe).map(|stripe| (stripe, now));
+                Ok(AdaptivePermit::new(began, place, ()))
+            }
             Err(rejection) => {
                 shared.windows.tally(stripe.index).refused();
                 Err(rejection)
@@ -195,9 +198,8 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
         shared.follow_policy();
         match shared.places.enter(asking) {
             Entry::Admitted(place) => {
-                let counted = shared.counted(stripe);
-                let now = Instant::now();
-                Entry::Admitted(AdaptivePermit::new(counted, place, classifier, now))
+                let began = shared.counted(stripe).map(|stripe| (stripe, Instant::now()));
+                Entry::Admitted(AdaptivePermit::new(began, place, classifier))
             }
             Entry::Waiting(wait) => {
                 shared.windows.tally(stripe.index).refused();

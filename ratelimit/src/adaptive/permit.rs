@@ -16,10 +16,7 @@ use crate::{LearnResult, Permit};
 #[must_use = "a permit that is dropped gives its place back"]
 pub struct AdaptivePermit<O = (), C = ()> {
     /// `None` when the call counts for nothing: the policy is disabled, or all is told.
-    stripe: Option<Arc<Stripe<O>>>,
-    since: Instant,
-    /// How many calls ran when this one began, itself included.
-    in_flight: u32,
+    held: Option<Held<O>>,
     /// Of a call whose answer began well.
     latency: Option<Duration>,
     head: Outcome,
@@ -32,25 +29,31 @@ pub struct AdaptivePermit<O = (), C = ()> {
     _place: Permit<Relay<O>>,
 }
 
+/// What a call that counts began with.
+struct Held<O> {
+    stripe: Arc<Stripe<O>>,
+    since: Instant,
+    /// How many calls ran then, itself included.
+    in_flight: u32,
+}
+
 #[cfg(feature = "http")]
 type JudgeTrailers<C> = fn(&C, Outcome, &http::HeaderMap) -> Outcome;
 
 impl<O, C> AdaptivePermit<O, C> {
+    /// `began` is `None` for a call that counts for nothing.
     pub(super) fn new(
-        stripe: Option<Arc<Stripe<O>>>,
+        began: Option<(Arc<Stripe<O>>, Instant)>,
         place: Permit<Relay<O>>,
         classifier: C,
-        since: Instant,
     ) -> Self {
-        let is_beyond = stripe.is_some() && !place.is_counted();
-        let in_flight = match &stripe {
-            Some(stripe) => stripe.shared.began(stripe.index, is_beyond),
-            None => 0,
-        };
+        let is_beyond = began.is_some() && !place.is_counted();
+        let held = began.map(|(stripe, since)| {
+            let in_flight = stripe.shared.began(stripe.index, is_beyond);
+            Held { stripe, since, in_flight }
+        });
         Self {
-            stripe,
-            since,
-            in_flight,
+            held,
             latency: None,
             head: Outcome::Success,
             #[cfg(feature = "http")]
@@ -70,12 +73,14 @@ impl<O, C> AdaptivePermit<O, C> {
     /// As [`finish`](Self::finish), where the time is known.
     pub fn finish_at(mut self, outcome: Outcome, now: Instant) {
         self.latency = None;
-        self.tell(outcome, now.saturating_duration_since(self.since), now);
+        self.tell(outcome, None, now);
     }
 
-    fn tell(&mut self, outcome: Outcome, latency: Duration, now: Instant) {
-        if let Some(stripe) = self.stripe.take() {
-            stripe.shared.ended(stripe.index, outcome, (latency, self.in_flight), now);
+    /// `latency` is `None` for a call that lasted until now.
+    fn tell(&mut self, outcome: Outcome, latency: Option<Duration>, now: Instant) {
+        if let Some(Held { stripe, since, in_flight }) = self.held.take() {
+            let latency = latency.unwrap_or_else(|| now.saturating_duration_since(since));
+            stripe.shared.ended(stripe.index, outcome, (latency, in_flight), now);
             stripe.shared.left(self.is_beyond);
         }
     }
@@ -86,19 +91,16 @@ where
     C: Classify<Response, Error>,
 {
     fn learn(&mut self, result: Result<&Response, &Error>) {
-        if self.stripe.is_none() {
-            return;
-        }
+        let Some(held) = &self.held else { return };
         let is_answer = result.is_ok();
         let outcome = self.classifier.classify(result);
         let now = Instant::now();
-        let latency = now.saturating_duration_since(self.since);
         if !is_answer {
-            return self.tell(outcome, latency, now);
+            return self.tell(outcome, None, now);
         }
         // What is bad already is told by the permit's end; so is what the trailers may yet make bad.
+        self.latency = Some(now.saturating_duration_since(held.since));
         self.head = outcome;
-        self.latency = Some(latency);
         #[cfg(feature = "http")]
         {
             self.judge_trailers = Some(C::classify_trailers);
@@ -118,21 +120,17 @@ impl<O, C> Complete for AdaptivePermit<O, C> {
             End::BodyFailed => Outcome::Failure,
             _ => self.head,
         };
-        self.tell(outcome, latency, Instant::now());
+        self.tell(outcome, Some(latency), Instant::now());
     }
 }
 
 impl<O, C> Drop for AdaptivePermit<O, C> {
     fn drop(&mut self) {
-        let Some(stripe) = self.stripe.take() else { return };
+        let Some(Held { stripe, in_flight, .. }) = self.held.take() else { return };
         match self.latency {
             Some(latency) => {
-                stripe.shared.ended(
-                    stripe.index,
-                    self.head,
-                    (latency, self.in_flight),
-                    Instant::now(),
-                );
+                let sample = (latency, in_flight);
+                stripe.shared.ended(stripe.index, self.head, sample, Instant::now());
             }
             None => stripe.shared.was_cut_short(stripe.index),
         }
@@ -143,7 +141,7 @@ impl<O, C> Drop for AdaptivePermit<O, C> {
 impl<O, C> fmt::Debug for AdaptivePermit<O, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdaptivePermit")
-            .field("is_counted", &self.stripe.is_some())
+            .field("is_counted", &self.held.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -45,6 +45,7 @@ impl Engine {
     }
 
     /// Counts a call. Says whether it is time to [`collect`](Self::collect).
+    #[inline]
     pub(super) fn record_call(&self, thread: usize) -> bool {
         let Some(stripe) = self.stripes.get(thread & (self.stripes.len() - 1)) else {
             return false;

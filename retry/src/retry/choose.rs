@@ -5,6 +5,7 @@ use outrigger_core::{
 };
 
 use super::{Retry, RetryBuilder, RetryEvent, RetryPolicy};
+use crate::stripe::{stripe_count, stripe_of_thread};
 
 /// A [`Retry`] with its policy as it is now: what one call is governed by, from its begin to its
 /// end. Clones are counted, not copied.
@@ -12,6 +13,8 @@ pub struct CurrentRetry<O = ()> {
     both: Arc<Both<O>>,
 }
 
+/// On cache lines of its own, count of owners and all.
+#[repr(align(128))]
 struct Both<O> {
     retry: Retry<O>,
     policy: RetryPolicy,
@@ -42,11 +45,16 @@ impl<O> CurrentRetry<O> {
 
     /// Reads the policy again, if it was replaced since. Says whether it was.
     pub fn refresh(&mut self) -> bool {
-        let is_old = self.both.version != self.both.retry.policy().version();
+        let is_old = self.is_old();
         if is_old {
             *self = Self::new(self.both.retry.clone());
         }
         is_old
+    }
+
+    #[inline]
+    fn is_old(&self) -> bool {
+        self.both.version != self.both.retry.policy().version()
     }
 }
 
@@ -75,34 +83,48 @@ pub trait ChooseRetry<Request> {
 /// One policy for all requests.
 #[derive(Debug)]
 pub struct OneRetry<O = ()> {
-    current: CurrentRetry<O>,
+    /// One for each stripe of threads: a call clones its thread's, so that the count of owners is
+    /// not written by two threads.
+    stripes: Arc<[CurrentRetry<O>]>,
 }
 
 impl<O> OneRetry<O> {
     /// Retries all requests by `retry`.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a handle is given away")]
     pub fn new(retry: Retry<O>) -> Self {
-        Self { current: CurrentRetry::new(retry) }
+        let stripe = |_| CurrentRetry::new(retry.clone());
+        Self { stripes: (0..stripe_count()).map(stripe).collect() }
     }
 
     pub(super) fn retry(&self) -> &Retry<O> {
-        self.current.retry()
+        self.stripes[0].retry()
+    }
+
+    #[cold]
+    fn refresh(&mut self) {
+        *self = Self::new(self.retry().clone());
     }
 }
 
 impl<O> Clone for OneRetry<O> {
     fn clone(&self) -> Self {
-        Self { current: self.current.clone() }
+        Self { stripes: Arc::clone(&self.stripes) }
     }
 }
 
 impl<Request, O: Observe<RetryEvent>> ChooseRetry<Request> for OneRetry<O> {
     type Observer = O;
 
+    #[inline]
     fn choose(&mut self, _request: &Request) -> Option<CurrentRetry<O>> {
-        self.current.refresh();
-        let is_on = self.current.policy().enforcement() != Enforcement::Disabled;
-        is_on.then(|| self.current.clone())
+        let stripe = stripe_of_thread() & (self.stripes.len() - 1);
+        if self.stripes[stripe].is_old() {
+            self.refresh();
+        }
+        let current = &self.stripes[stripe];
+        let is_on = current.policy().enforcement() != Enforcement::Disabled;
+        is_on.then(|| current.clone())
     }
 }
 

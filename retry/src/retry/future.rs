@@ -6,6 +6,7 @@ use std::{
 
 use outrigger_core::{CarryContext, Classify, Observe, Rejection};
 use pin_project::pin_project;
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{RetryEvent, attempt::Attempt, protocol::Protocol, race::Race};
@@ -26,6 +27,9 @@ where
 {
     #[pin]
     pub(super) state: State<S, R, P, C, O, Request>,
+    /// Runs until the next attempt is due. Not in the state, which is moved when the call begins.
+    #[pin]
+    pub(super) timer: Option<Sleep>,
 }
 
 #[pin_project(project = StateProj)]
@@ -57,16 +61,17 @@ where
     type Output = Result<P::Answer, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        let output = match state.as_mut().project() {
+        let mut this = self.project();
+        let output = match this.state.as_mut().project() {
             StateProj::Once { attempt, protocol } => {
                 ready!(attempt.poll_answer(&*protocol, false, cx))
             }
-            StateProj::Race(race) => ready!(race.poll(cx)),
+            StateProj::Race(race) => ready!(race.poll(this.timer.as_mut(), cx)),
             StateProj::Done => panic!("`RetryFuture` polled after completion"),
         };
         // Cancels the other attempts now, however long the caller keeps this future.
-        state.set(State::Done);
+        this.state.set(State::Done);
+        this.timer.set(None);
         Poll::Ready(output)
     }
 }

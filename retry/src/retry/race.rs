@@ -1,5 +1,7 @@
 //! The attempts of one call, from the first to the answer.
 
+mod more;
+
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,6 +12,7 @@ use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
+use self::more::{More, PlannedRetry, Sending};
 use super::{
     AttemptKind, CurrentRetry, RetryEvent, StopReason,
     attempt::{Attempt, Ended},
@@ -17,7 +20,7 @@ use super::{
     learn::{LatencyOf, learn_latency},
     protocol::{Advice, Protocol},
 };
-use crate::{Chain, CloneRequest, RetryShare, Sent, Waits};
+use crate::{Chain, CloneRequest, RetryShare, Sent};
 
 type AttemptOf<S, R, P, Request> = Attempt<
     <S as Service<<R as CloneRequest<Request>>::Sent>>::Future,
@@ -59,9 +62,6 @@ where
     attempt: Option<AttemptOf<S, R, P, Request>>,
     /// When a backup request is due.
     backup_at: Option<Instant>,
-    /// Runs until the next attempt is due.
-    #[pin]
-    timer: Option<Sleep>,
     // Boxed, since most calls are over with the first attempt.
     more: Option<Box<MoreOf<S, R, P, Request>>>,
 }
@@ -73,39 +73,6 @@ pub(super) struct Parts<S, R, P, C, Kept> {
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
-}
-
-/// What a call has that needs more than one attempt.
-struct More<Attempt, Request, Output> {
-    /// Attempts that were sent while another was on its way.
-    beside: Vec<Pin<Box<Attempt>>>,
-    retry: Option<PlannedRetry>,
-    /// A further attempt that waits for the inner service to be ready.
-    sending: Option<Sending<Request>>,
-    /// How the last attempt that counts failed.
-    failure: Option<(Sent, Output)>,
-    waits: Option<Waits>,
-}
-
-impl<Attempt, Request, Output> Default for More<Attempt, Request, Output> {
-    fn default() -> Self {
-        Self { beside: Vec::new(), retry: None, sending: None, failure: None, waits: None }
-    }
-}
-
-/// A retry that waits for its time.
-struct PlannedRetry {
-    /// `None` is at once.
-    at: Option<Instant>,
-    kind: AttemptKind,
-    /// Held while it waits. A transparent retry needs none.
-    share: Option<RetryShare>,
-}
-
-struct Sending<Request> {
-    request: Request,
-    kind: AttemptKind,
-    share: Option<RetryShare>,
 }
 
 impl<S, R, P, C, O, Request> Race<S, R, P, C, O, Request>
@@ -136,7 +103,7 @@ where
         let sent = RetryEvent::AttemptSent { number, kind: AttemptKind::First, shadow: false };
         retry.retry().tell(sent);
         let attempt = Some(Attempt::new(number, AttemptKind::First, now, response));
-        Self { retry, plan, parts, attempt, backup_at, timer: None, more: None }
+        Self { retry, plan, parts, attempt, backup_at, more: None }
     }
 }
 
@@ -154,9 +121,10 @@ where
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {
-    /// Ready with the answer.
+    /// Ready with the answer. `timer` runs until the next attempt is due.
     pub(super) fn poll(
         mut self: Pin<&mut Self>,
+        mut timer: Pin<&mut Option<Sleep>>,
         cx: &mut Context<'_>,
     ) -> Poll<OutputOf<S, R, P, Request>> {
         loop {
@@ -170,7 +138,7 @@ where
             if !self.is_waiting() && !self.is_running() {
                 return Poll::Ready(self.take_failure());
             }
-            ready!(self.as_mut().poll_due(cx));
+            ready!(self.as_mut().poll_due(timer.as_mut(), cx));
             self.as_mut().begin_sending();
         }
     }
@@ -232,15 +200,32 @@ where
     }
 
     /// An attempt has ended: gives the answer, if it is one.
+    #[inline]
     fn ended(
         mut self: Pin<&mut Self>,
         ended: Ended,
         result: OutputOf<S, R, P, Request>,
     ) -> Option<OutputOf<S, R, P, Request>> {
+        match self.as_mut().judge(ended, result.as_ref()) {
+            None => Some(result),
+            Some(sent) => {
+                self.keep_failure(sent, result);
+                None
+            }
+        }
+    }
+
+    /// `None` where the result is the answer. Else plans what comes next, and says whether the
+    /// attempt was sent.
+    fn judge(
+        mut self: Pin<&mut Self>,
+        ended: Ended,
+        result: Result<&P::Answer, &S::Error>,
+    ) -> Option<Sent> {
         let this = self.as_mut().project();
         let protocol = &this.parts.protocol;
         let retry = this.retry.retry();
-        let outcome = protocol.classify(&this.parts.classifier, result.as_ref());
+        let outcome = protocol.classify(&this.parts.classifier, result);
         retry.tell(RetryEvent::AttemptEnded { number: ended.number, outcome });
         // What fails fast says nothing about how long an answer takes.
         match outcome {
@@ -248,14 +233,14 @@ where
             Outcome::Timeout => learn_latency(this.retry, ended.sent_at, LatencyOf::Cut),
             Outcome::Failure | Outcome::Ignored => {}
         }
-        let advice = protocol.advice(result.as_ref());
+        let advice = protocol.advice(result);
         match this.plan.judge(this.retry.policy(), outcome, &advice) {
             Verdict::Answer => {
                 if outcome == Outcome::Success {
                     retry.budget().record_success();
                 }
                 self.tell_who_won(ended);
-                return Some(result);
+                return None;
             }
             Verdict::Unprocessed => self.as_mut().plan_next(None, AttemptKind::Transparent, None),
             Verdict::Failed => {
@@ -264,8 +249,7 @@ where
             }
             Verdict::Final(reason) => self.as_mut().stop(reason),
         }
-        self.keep_failure(advice.sent, result);
-        None
+        Some(advice.sent)
     }
 
     /// The last failure is the answer if no other comes; but one that reached the peer says more
@@ -332,8 +316,7 @@ where
         kind: AttemptKind,
         share: Option<RetryShare>,
     ) {
-        let mut this = self.project();
-        this.timer.set(None);
+        let this = self.project();
         *this.backup_at = None;
         if this.retry.policy().enforcement() == Enforcement::Shadow {
             // Nobody waits for what is not sent, and its share goes back.
@@ -347,9 +330,8 @@ where
 
     /// No further attempt comes; those on their way go on.
     fn stop(self: Pin<&mut Self>, reason: Option<StopReason>) {
-        let mut this = self.project();
+        let this = self.project();
         *this.backup_at = None;
-        this.timer.set(None);
         let Some(reason) = reason else { return };
         if let Some(more) = this.more {
             // One that waits for the inner service to be ready is not sent any more.
@@ -361,21 +343,32 @@ where
     }
 
     /// Ready when the next attempt is due; pending for good if none is to come.
-    fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+    fn poll_due(
+        self: Pin<&mut Self>,
+        mut timer: Pin<&mut Option<Sleep>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let this = self.project();
         let planned = this.more.as_ref().and_then(|more| more.retry.as_ref());
         let at = match (planned.map(|planned| planned.at), *this.backup_at) {
-            (Some(None), _) => return Poll::Ready(()),
+            (Some(None), _) => {
+                timer.set(None);
+                return Poll::Ready(());
+            }
             (Some(Some(at)), _) | (None, Some(at)) => at,
-            (None, None) => return Poll::Pending,
+            (None, None) => {
+                // What was planned is no more: nobody is woken for it.
+                timer.set(None);
+                return Poll::Pending;
+            }
         };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(at)));
+        if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
+            timer.set(Some(sleep_until(at)));
         }
-        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+        if let Some(timer) = timer.as_mut().as_pin_mut() {
             ready!(timer.poll(cx));
         }
-        this.timer.set(None);
+        timer.set(None);
         Poll::Ready(())
     }
 

@@ -70,11 +70,12 @@ where
             None => self.once(request),
             Some(retry) => State::Race(self.race(request, retry)),
         };
-        RetryFuture { state }
+        RetryFuture { state, timer: None }
     }
 }
 
 impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
+    #[inline]
     fn once<O, Request>(&mut self, request: Request) -> State<S, R, P, C, O, Request>
     where
         S: Service<R::Sent>,
