@@ -58,6 +58,7 @@
 //! | `failover_picks` | 2 | picks after the first | |
 //! | `connect_timeout` | 1 | s | Finagle |
 //! | `ejection.consecutive_failures` | 5 | in a row | Envoy |
+//! | `ejection.failing_for` | 30 | s, with 2 failures in a row at least | the first ejection's time |
 //! | `ejection.error_rate`, `error_rate_volume` | 0.5, 50 | share, calls in an interval | Kitex, gRPC A50 |
 //! | `ejection.deviation`, `deviation_volume` | 1.9, 100 | standard deviations, calls | gRPC A50 |
 //! | `ejection.latency`, `latency_volume` | off, 100 | times the median, calls | |

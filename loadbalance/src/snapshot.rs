@@ -137,6 +137,13 @@ impl<S> Shared<S> {
         Arc::clone(&self.snapshot.load().policy)
     }
 
+    /// The endpoint that a key belongs to, with a hashing picker.
+    pub(crate) fn owner(&self, key: HashKey) -> Option<Arc<str>> {
+        let snapshot = self.snapshot.load();
+        let index = snapshot.indexes.all.owner(key)?;
+        Some(Arc::clone(snapshot.table.roll.nodes[index as usize].key()))
+    }
+
     /// Picks an endpoint and begins a call on it.
     ///
     /// `find_key` is asked only by pickers that look at keys.

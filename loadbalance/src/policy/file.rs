@@ -144,6 +144,8 @@ impl From<PickerInFile> for Picker {
 
 in_file!(EjectionInFile {
     consecutive_failures: u32 = 5,
+    #[serde(with = "humantime_serde")]
+    failing_for: Option<Duration> = EjectionPolicy::default().failing_for,
     error_rate: Option<f64> = EjectionPolicy::default().error_rate,
     error_rate_volume: u64 = EjectionPolicy::default().error_rate_volume,
     deviation: Option<f64> = EjectionPolicy::default().deviation,
@@ -168,6 +170,7 @@ impl EjectionInFile {
     fn checked(self) -> Result<EjectionPolicy, outrigger_core::InvalidPolicy> {
         EjectionPolicy::builder()
             .consecutive_failures(self.consecutive_failures)
+            .failing_for(self.failing_for)
             .error_rate(self.error_rate)
             .error_rate_volume(self.error_rate_volume)
             .deviation(self.deviation)
