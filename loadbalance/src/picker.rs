@@ -102,6 +102,7 @@ impl Index {
         }
     }
 
+    #[inline]
     pub(crate) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
         match self {
             Self::Random(alias) => alias.pick(candidates),
