@@ -286,15 +286,10 @@ impl<S> Shared<S> {
             Some(zoned) => zoned.pick(f64::from(self.fleet.local_share()), &mut candidates),
         };
         let is_bounded = candidates.is_bounded();
-        match picked {
-            Some(index) => Some(Pick { index, is_shown: candidates.has_taken(index), is_bounded }),
-            None => {
-                if is_bounded {
-                    self.fleet.leave_bounded();
-                }
-                None
-            }
+        if picked.is_none() && is_bounded {
+            self.fleet.leave_bounded();
         }
+        picked.map(|index| Pick { index, is_shown: candidates.has_taken(index), is_bounded })
     }
 }
 

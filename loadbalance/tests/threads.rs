@@ -69,7 +69,8 @@ fn no_pick_waits_while_an_index_is_built() {
 fn a_call_that_waits_is_seen_by_other_threads_and_before_that_by_its_own() {
     let world = World::default();
     let balance = world.balance(policy().picker(Picker::least_pending()), &["a", "b"]);
-    ["a", "b"].into_iter().for_each(|name| world.set(name, Does::Hang));
+    world.set("a", Does::Hang);
+    world.set("b", Does::Hang);
     let mut service = BalanceService::new(balance.clone());
     let mut waiting = task::spawn(service.call(()));
     let idle = if world.calls("a") == 1 { "b" } else { "a" };
