@@ -109,7 +109,8 @@
 //! An index is built by whoever changes the endpoints, beside the one in use, and swapped in: no
 //! pick waits for a build, however long it takes. From a change of one weight to the new index, on
 //! two busy cores; made by `cargo run --release -p outrigger-loadbalance --example figures -- builds`
-//! (`-- churn` measures the slowest of 100 000 calls meanwhile):
+//! (`-- churn`: while 10 000 endpoints change ten times a second, the slowest of 100 000 calls took
+//! 141 µs):
 //!
 //! | endpoints | weighted random | ring, 100 points | Maglev 65 537 | Maglev 655 373 |
 //! | --- | --- | --- | --- | --- |
