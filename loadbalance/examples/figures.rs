@@ -88,9 +88,10 @@ fn main() {
     match arguments.next().as_deref() {
         Some("quality") => quality(),
         Some("calls") => calls(),
+        Some("lookups") => lookups(),
         Some("builds") => builds(),
         Some("churn") => churn(),
-        _ => [quality as fn(), calls, builds, churn].iter().for_each(|figure| figure()),
+        _ => [quality as fn(), calls, lookups, builds, churn].iter().for_each(|figure| figure()),
     }
 }
 
@@ -162,6 +163,27 @@ fn calls() {
             let one = per_call(&[service(&balance)]);
             let two = per_call(&[service(&balance), service(&balance)]);
             println!("| {name} | {n} | {one:.0} | {two:.0} |");
+        }
+    }
+}
+
+/// The cost of finding whose a key is, without a call: its hash, the look-up, a clone of the
+/// owner's name.
+fn lookups() {
+    const KEYS: u64 = 100_000;
+    println!("| picker | endpoints | look-up alone, ns |");
+    println!("| --- | --- | --- |");
+    for (name, picker) in [("ring, 160 points", ring(160, None)), ("Maglev", Picker::maglev())] {
+        for n in [10, 100, 1_000] {
+            let balance = balance(picker.clone(), n);
+            let once = |turn: u64| {
+                let began = Instant::now();
+                for at in turn * KEYS..(turn + 1) * KEYS {
+                    black_box(balance.owner_of(HashKey::of(at.to_le_bytes())));
+                }
+                began.elapsed().as_nanos() as f64 / KEYS as f64
+            };
+            println!("| {name} | {n} | {:.0} |", (0..50).map(once).fold(f64::MAX, f64::min));
         }
     }
 }

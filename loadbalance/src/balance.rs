@@ -60,6 +60,14 @@ impl<S> Balance<S> {
         BalanceStatus::of(&self.shared, now)
     }
 
+    /// The key of the endpoint that `key` is hashed to: whom [`pick_by`](Self::pick_by) gives while
+    /// that one is healthy and within the load bound. Begins no call. `None` with a picker that
+    /// does not hash, or without endpoints.
+    #[must_use]
+    pub fn owner_of(&self, key: HashKey) -> Option<Arc<str>> {
+        self.shared.owner(key)
+    }
+
     /// Takes what the endpoint with this key says of its load, for
     /// [`Picker::Reported`](crate::Picker::Reported). Says whether it is there.
     #[expect(clippy::must_use_candidate, reason = "a report of one that left is no mistake")]

@@ -60,7 +60,7 @@ pub enum BalanceEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EjectionRule {
-    /// Too many failures in a row.
+    /// Too many failures in a row, or some over too long a time.
     ConsecutiveFailures,
     /// A failure on probation.
     Probation,

@@ -58,6 +58,7 @@
 //! | `failover_picks` | 2 | picks after the first | |
 //! | `connect_timeout` | 1 | s | Finagle |
 //! | `ejection.consecutive_failures` | 5 | in a row | Envoy |
+//! | `ejection.failing_for` | 30 | s, with 2 failures in a row at least | the first ejection's time |
 //! | `ejection.error_rate`, `error_rate_volume` | 0.5, 50 | share, calls in an interval | Kitex, gRPC A50 |
 //! | `ejection.deviation`, `deviation_volume` | 1.9, 100 | standard deviations, calls | gRPC A50 |
 //! | `ejection.latency`, `latency_volume` | off, 100 | times the median, calls | |
@@ -102,6 +103,30 @@
 //! endpoint from the ring moves its own keys only, and a changed weight moves keys from or to that
 //! endpoint only. Maglev moves a few more; its look-up costs the same however many endpoints there
 //! are.
+//!
+//! # What a change costs
+//!
+//! An index is built by whoever changes the endpoints, beside the one in use, and swapped in: no
+//! pick waits for a build, however long it takes. From a change of one weight to the new index, on
+//! two busy cores; made by `cargo run --release -p outrigger-loadbalance --example figures -- builds`
+//! (`-- churn`: while 10 000 endpoints change ten times a second, the slowest of 100 000 calls took
+//! 141 µs):
+//!
+//! | endpoints | weighted random | ring, 100 points | Maglev 65 537 | Maglev 655 373 |
+//! | --- | --- | --- | --- | --- |
+//! | 10 | 2.5 µs | 80 µs | 1.5 ms | 57 ms |
+//! | 100 | 11 µs | 0.6 ms | 1.8 ms | 54 ms |
+//! | 1 000 | 87 µs | 26 ms | 1.9 ms | 76 ms |
+//! | 10 000 | 1.1 ms | 0.46 s | 3.4 ms | 71 ms |
+//! | 100 000 | 85 ms | 7.3 s | 0.14 s | 0.23 s |
+//!
+//! # Threads
+//!
+//! Calls are counted in lanes, up to eight, and threads that run together are in different ones: by
+//! itself a pick writes no cache line that another thread reads. Two choices must know the calls in
+//! flight of all threads, so a call that waits is shown to them: one line of its endpoint is
+//! written when it first waits and when it ends. A call that is answered at once is never shown. A
+//! load bound holds at every moment, so each of its picks writes two lines that all share.
 //!
 //! # Events
 //!

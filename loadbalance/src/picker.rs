@@ -91,7 +91,7 @@ impl Index {
             Picker::PeakEwma { decay, .. } => {
                 Self::TwoChoices(TwoChoices::peak_ewma(entries, *decay))
             }
-            Picker::Reported(_) => Self::Reported(ByReport::build(entries)),
+            Picker::Reported(_) => Self::Reported(ByReport::build(entries, lanes, seed)),
             Picker::ConsistentHash { points_per_weight, load_bound, without_key } => {
                 Self::Ring(Ring::build(entries, *points_per_weight, *load_bound, *without_key))
             }
@@ -102,6 +102,7 @@ impl Index {
         }
     }
 
+    #[inline]
     pub(crate) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
         match self {
             Self::Random(alias) => alias.pick(candidates),
@@ -111,6 +112,15 @@ impl Index {
             Self::Ring(ring) => ring.pick(candidates),
             Self::Maglev(maglev) => maglev.pick(candidates),
             Self::Custom(custom) => custom.pick(candidates),
+        }
+    }
+
+    /// Whose a key is while everybody is usable, if this is a hashing picker.
+    pub(crate) fn owner(&self, key: HashKey) -> Option<u32> {
+        match self {
+            Self::Ring(ring) => ring.owner(key),
+            Self::Maglev(maglev) => maglev.owner(key.get()),
+            _ => None,
         }
     }
 

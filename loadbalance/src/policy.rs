@@ -206,7 +206,7 @@ impl BalancePolicyBuilder {
 /// | [`SmoothWeightedRoundRobin`](Self::SmoothWeightedRoundRobin) | earliest deadline first, as in Envoy; precomputed | O(1), one counter | exact shares by weight, also over few calls |
 /// | [`LeastPending`](Self::LeastPending) | two choices, Mitzenmacher 1996 | O(1), two random numbers | calls differ much in length, one caller carries most of the load |
 /// | [`PeakEwma`](Self::PeakEwma) | Finagle's, with two choices | O(1), two random numbers, the clock | the default: also avoids endpoints that are slow for others |
-/// | [`Reported`](Self::Reported) | gRPC's A58, by rejection | O(1) on average | endpoints report their load and differ much in strength |
+/// | [`Reported`](Self::Reported) | gRPC's A58, static stride | one counter; O(highest / mean weight) turns | endpoints report their load and differ much in strength |
 /// | [`ConsistentHash`](Self::ConsistentHash) | ring, Karger 1997, Kitex; bounded loads, Mirrokni et al. 2016 | O(log points) | a key should stay with its endpoint: caches, sessions |
 /// | [`Maglev`](Self::Maglev) | Eisenbud et al. 2016 | O(1), one table look-up | as before, with more even load and a few more keys moved on change |
 #[derive(Clone, Debug, PartialEq)]
@@ -231,7 +231,7 @@ pub enum Picker {
         /// What latency a failure counts as, at least. Usual: 5 s.
         failure_penalty: Duration,
     },
-    /// At random, in proportion to the capacity that the endpoints report
+    /// One after the other, each in proportion to the capacity that the endpoints report
     /// ([`Balance::report`](crate::Balance::report), or trailers with the feature `orca`); without
     /// fresh reports, by the mean of the others.
     Reported(ReportedPolicy),

@@ -137,6 +137,13 @@ impl<S> Shared<S> {
         Arc::clone(&self.snapshot.load().policy)
     }
 
+    /// The endpoint that a key belongs to, with a hashing picker.
+    pub(crate) fn owner(&self, key: HashKey) -> Option<Arc<str>> {
+        let snapshot = self.snapshot.load();
+        let index = snapshot.indexes.all.owner(key)?;
+        Some(Arc::clone(snapshot.table.roll.nodes[index as usize].key()))
+    }
+
     /// Picks an endpoint and begins a call on it.
     ///
     /// `find_key` is asked only by pickers that look at keys.
@@ -177,6 +184,7 @@ impl<S> Shared<S> {
     }
 
     /// Begins a call on the endpoint that was picked, unless it is gone.
+    #[inline]
     fn enter(
         &self,
         snapshot: &Snapshot<S>,
@@ -215,6 +223,7 @@ impl<S> Shared<S> {
         }
     }
 
+    #[inline]
     fn pick(
         &self,
         snapshot: &Snapshot<S>,
@@ -224,10 +233,23 @@ impl<S> Shared<S> {
     ) -> Option<Pick> {
         let healthy = self.fleet.leaves_out_ejected(now, &snapshot.policy);
         let is_ramping = self.fleet.may_ramp() && self.fleet.is_ramping(now.get());
-        let tried = asking.tried.filter(|tried| !tried.is_empty());
-        if !healthy && !is_ramping && tried.is_none() && asking.unreachable.is_empty() {
+        let may_all = asking.tried.is_none_or(Tried::is_empty) && asking.unreachable.is_empty();
+        if !healthy && !is_ramping && may_all {
             return self.pick_among(snapshot, now, asking, (&Filter::OPEN, lane));
         }
+        self.pick_with_care(snapshot, now, asking, (healthy, is_ramping, lane))
+    }
+
+    /// Picks where somebody is to be left out, or has less than its share.
+    #[inline(never)]
+    fn pick_with_care(
+        &self,
+        snapshot: &Snapshot<S>,
+        now: &LazyNow<'_>,
+        asking: &mut Asking<'_>,
+        (healthy, is_ramping, lane): (bool, bool, usize),
+    ) -> Option<Pick> {
+        let tried = asking.tried.filter(|tried| !tried.is_empty());
         let slow_start = snapshot.policy.slow_start().filter(|_| is_ramping);
         for (spares_tried, spares_ejected) in RELAXED {
             if !spares_tried && spares_ejected && tried.is_none() || !spares_ejected && !healthy {
@@ -248,6 +270,7 @@ impl<S> Shared<S> {
         None
     }
 
+    #[inline]
     fn pick_among(
         &self,
         snapshot: &Snapshot<S>,
@@ -263,15 +286,10 @@ impl<S> Shared<S> {
             Some(zoned) => zoned.pick(f64::from(self.fleet.local_share()), &mut candidates),
         };
         let is_bounded = candidates.is_bounded();
-        match picked {
-            Some(index) => Some(Pick { index, is_shown: candidates.has_taken(index), is_bounded }),
-            None => {
-                if is_bounded {
-                    self.fleet.leave_bounded();
-                }
-                None
-            }
+        if picked.is_none() && is_bounded {
+            self.fleet.leave_bounded();
         }
+        picked.map(|index| Pick { index, is_shown: candidates.has_taken(index), is_bounded })
     }
 }
 

@@ -30,6 +30,8 @@ pub struct EndpointStatus {
     pub successes: u64,
     /// Calls that failed since it joined.
     pub failures: u64,
+    /// Calls that failed in a row, up to the last one.
+    pub failures_in_row: u32,
     /// The mean over recent successful calls that were measured; `None` before the first.
     pub latency: Option<Duration>,
 }
@@ -55,6 +57,9 @@ pub enum EndpointState {
         /// The share of its weight.
         share: f64,
     },
+    /// Fewer than its weight says where the picker avoids who fails, else as its weight says: its
+    /// last calls failed, too few or too recently for an ejection.
+    Failing,
     /// As its weight says, until its next failure: it has just returned.
     OnProbation,
     /// None.
@@ -74,6 +79,7 @@ impl BalanceStatus {
             let ejected = node.ejected_until().filter(|until| now < *until);
             let state = match ejected {
                 Some(until) => EndpointState::Ejected { remaining: until.since(now) },
+                None if node.failures_in_row() > 0 => EndpointState::Failing,
                 None if share < 1.0 => EndpointState::Starting { share },
                 None if node.is_on_probation() => EndpointState::OnProbation,
                 None => EndpointState::Healthy,
@@ -87,6 +93,7 @@ impl BalanceStatus {
                 in_flight: node.in_flight(),
                 successes: tally.successes,
                 failures: tally.failures,
+                failures_in_row: node.failures_in_row(),
                 latency: node.mean_latency(),
             });
         });

@@ -329,3 +329,29 @@ async fn endless_times_do_not_panic() {
     next_interval(&balance).await;
     assert_eq!(ejected(&balance).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_that_the_picker_avoids_is_shown_as_failing_and_ejected_all_the_same() {
+    let log = Log::default();
+    // The defaults: peak EWMA, ejection after five failures in a row.
+    let balance = log.attach(Balance::new(BalancePolicy::builder().seed(3).build().unwrap()));
+    balance.replace((0..4).map(|n| Endpoint::new(format!("{n:03}"), ())));
+    for _ in 0..12_000 {
+        let picked = balance.pick().unwrap();
+        let is_dead = picked.key() == "000";
+        tokio::time::advance(Duration::from_millis(10)).await;
+        picked.record(if is_dead { Outcome::Failure } else { Outcome::Success });
+        let dead = &balance.status().endpoints[0];
+        assert_eq!(u64::from(dead.failures_in_row), dead.failures, "nothing is forgotten");
+        match dead.state {
+            EndpointState::Ejected { .. } => {
+                assert!(dead.failures < 5, "found out before the fifth failure");
+                assert_eq!(rules_that_spoke(&log), [EjectionRule::ConsecutiveFailures]);
+                return;
+            }
+            state if dead.failures > 0 => assert_eq!(state, EndpointState::Failing),
+            state => assert_eq!(state, EndpointState::Healthy),
+        }
+    }
+    panic!("not ejected in two minutes: {:?}", balance.status());
+}

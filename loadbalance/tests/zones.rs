@@ -128,6 +128,51 @@ async fn picks_follow_reported_load_after_the_blackout_and_forget_stale_reports(
 }
 
 #[tokio::test(start_paused = true)]
+async fn reported_weights_are_kept_to_a_turn_and_not_only_on_average() {
+    let balance = Balance::new(policy().picker(Picker::reported()).seed(5).build().unwrap());
+    balance.replace(["a", "b", "c"].map(|key| Endpoint::new(key, ())));
+    for _ in 0..12 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for (key, qps) in [("a", 400.0), ("b", 200.0), ("c", 100.0)] {
+            balance.report(key, &LoadReport { qps, eps: 0.0, utilization: 0.5 });
+        }
+    }
+    // Some calls take the weights over.
+    (0..10).for_each(|_| drop(balance.pick().unwrap()));
+    let mut picks = HashMap::new();
+    for made in 1_u32..=2_100 {
+        *picks.entry(balance.pick().unwrap().key().to_owned()).or_insert(0.0) += 1.0;
+        for (key, share) in [("a", 4.0 / 7.0), ("b", 2.0 / 7.0), ("c", 1.0 / 7.0)] {
+            let had: f64 = picks.get(key).copied().unwrap_or(0.0);
+            let due = f64::from(made) * share;
+            // Drawing by chance would be off by some twenty.
+            assert!((had - due).abs() <= 2.5, "{key}: {had} of {due}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_too_large_for_one_look_takes_its_weights_over_bit_by_bit() {
+    let balance = Balance::new(policy().picker(Picker::reported()).build().unwrap());
+    let keys: Vec<String> = (0..500).map(|n| format!("host-{n}")).collect();
+    balance.replace(keys.iter().map(|key| Endpoint::new(key.as_str(), ())));
+    for _ in 0..12 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for (n, key) in keys.iter().enumerate() {
+            let qps = if n < 250 { 300.0 } else { 100.0 };
+            balance.report(key, &LoadReport { qps, eps: 0.0, utilization: 0.5 });
+        }
+    }
+    (0..20).for_each(|_| drop(balance.pick().unwrap()));
+    let strong = (0..4_000).filter(|_| {
+        let picked = balance.pick().unwrap();
+        picked.key()["host-".len()..].parse::<u32>().unwrap() < 250
+    });
+    let strong = strong.count();
+    assert!((2_900..=3_100).contains(&strong), "{strong} of 4000, due 3000");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_subset_is_used() {
     let builder = policy().subset(SubsetPolicy::by_index(3, 5));
     let balance = Balance::new(builder.build().unwrap());

@@ -350,7 +350,7 @@ fn limits_of_a_server() -> Vec<Row> {
 
 fn ejection() -> Value {
     json!({
-        "consecutive_failures": 3, "error_rate": 0.6, "error_rate_volume": 60, "deviation": 1.7,
+        "consecutive_failures": 3, "failing_for": "45s", "error_rate": 0.6, "error_rate_volume": 60, "deviation": 1.7,
         "deviation_volume": 70, "latency": 3.5, "latency_volume": 80, "min_endpoints": 4,
         "interval": "11s", "base_time": "12s", "max_time": "130s", "jitter": 0.2,
         "max_ejected": 0.3, "may_eject_last": true, "panic_threshold": 0.45,
@@ -361,6 +361,7 @@ fn ejection() -> Value {
 fn ejection_by_hand() -> EjectionPolicy {
     EjectionPolicy::builder()
         .consecutive_failures(3)
+        .failing_for(Some(ms(45_000)))
         .error_rate(0.6)
         .error_rate_volume(60)
         .deviation(1.7)

@@ -48,3 +48,19 @@ impl Block {
         &self.weak
     }
 }
+
+#[cfg(all(test, not(outrigger_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_a_cache_line_and_so_is_a_load() {
+        assert_eq!((size_of::<Seat>(), align_of::<Seat>()), (64, 64));
+        assert_eq!((size_of::<Load>(), align_of::<Load>()), (64, 64));
+    }
+
+    #[test]
+    fn small_balancers_have_small_blocks() {
+        assert_eq!([0, 3, 5, 64, 10_000].map(Block::room_beside), [4, 4, 8, 64, 64]);
+    }
+}

@@ -17,6 +17,7 @@ use outrigger_core::InvalidPolicy;
 #[derive(Clone, Debug, PartialEq)]
 pub struct EjectionPolicy {
     pub(crate) consecutive_failures: Option<NonZeroU32>,
+    pub(crate) failing_for: Option<Duration>,
     pub(crate) error_rate: Option<f64>,
     pub(crate) error_rate_volume: u64,
     pub(crate) deviation: Option<f64>,
@@ -66,6 +67,13 @@ impl EjectionPolicy {
         share.max(1).min(at_most)
     }
 
+    /// Whether so many failures in a row, the first of them so long ago, are too many.
+    pub(crate) fn is_too_long(&self, streak: u32, since_first: Duration) -> bool {
+        let Some(limit) = self.consecutive_failures else { return false };
+        streak >= limit.get()
+            || streak >= 2 && self.failing_for.is_some_and(|longest| since_first >= longest)
+    }
+
     /// How long the `times`-th ejection lasts, before jitter.
     pub(crate) fn time(&self, times: u32) -> Duration {
         self.base_time.saturating_mul(times).min(self.max_time.max(self.base_time))
@@ -76,6 +84,7 @@ impl Default for EjectionPolicy {
     fn default() -> Self {
         Self {
             consecutive_failures: NonZeroU32::new(5),
+            failing_for: Some(Duration::from_secs(30)),
             error_rate: Some(0.5),
             error_rate_volume: 50,
             deviation: Some(1.9),
@@ -106,6 +115,15 @@ impl EjectionPolicyBuilder {
     /// Ejects after so many failures in a row; 0 switches the rule off. Default: 5 (Envoy).
     pub const fn consecutive_failures(mut self, failures: u32) -> Self {
         self.policy.consecutive_failures = NonZeroU32::new(failures);
+        self
+    }
+
+    /// With [`consecutive_failures`](Self::consecutive_failures), ejects also after fewer failures
+    /// in a row, two at least, when the first of them is this long ago. An endpoint that pickers
+    /// avoid, as two choices do with one that fails, is called so rarely that it would not be
+    /// found out by their number for minutes. Default: 30 s, the time of a first ejection.
+    pub fn failing_for(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.policy.failing_for = time.into();
         self
     }
 
@@ -259,6 +277,21 @@ mod tests {
         assert_eq!([0.1, 0.5, 1.0].map(|share| cap(share, 10)), [1, 5, 9]);
         let last = EjectionPolicy::builder().may_eject_last(true).build().unwrap();
         assert_eq!(last.cap(1), 1);
+    }
+
+    #[test]
+    fn many_failures_in_a_row_are_too_many_and_so_are_two_that_lie_far_apart() {
+        let seconds = Duration::from_secs;
+        let policy = EjectionPolicy::default();
+        let too_long = |policy: &EjectionPolicy| {
+            [(5, 0), (4, 29), (2, 30), (1, 1_000)]
+                .map(|(streak, since)| policy.is_too_long(streak, seconds(since)))
+        };
+        assert_eq!(too_long(&policy), [true, false, true, false]);
+        let by_number = EjectionPolicy::builder().failing_for(None).build().unwrap();
+        assert_eq!(too_long(&by_number), [true, false, false, false]);
+        let off = EjectionPolicy::builder().consecutive_failures(0).build().unwrap();
+        assert_eq!(too_long(&off), [false; 4]);
     }
 
     #[test]

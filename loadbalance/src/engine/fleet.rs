@@ -263,8 +263,7 @@ impl Fleet {
     pub(super) fn record_failure(&self, node: &Arc<Node>) {
         let now = self.clock.now();
         let tuning = self.tuning.load();
-        let penalty = tuning.failure_penalty;
-        let streak = node.record_failure((!penalty.is_zero()).then(|| now.after(penalty)));
+        let (streak, since_first) = node.record_failure(now, tuning.failure_penalty);
         let Some(rules) = tuning.ejection.as_ref() else { return };
         if tuning.enforcement == Enforcement::Disabled {
             return;
@@ -272,10 +271,7 @@ impl Fleet {
         let rule = if node.is_on_probation() {
             Some(EjectionRule::Probation)
         } else {
-            let limit = rules.consecutive_failures;
-            limit
-                .is_some_and(|limit| streak >= limit.get())
-                .then_some(EjectionRule::ConsecutiveFailures)
+            rules.is_too_long(streak, since_first).then_some(EjectionRule::ConsecutiveFailures)
         };
         let is_due = self.is_sweep_due(now, rules);
         if (rule.is_none() || node.ejected_until().is_some()) && !is_due {

@@ -27,7 +27,9 @@ pub(crate) struct Node {
     ramp_from: AtomicU64,
     /// Until when it is ejected; 0: it is not. Changed under the fleet's lock.
     ejected_until: AtomicU64,
+    /// How many failures there were in a row, and when the first of them was.
     streak: AtomicU32,
+    failing_since: AtomicU64,
     /// How many successes are missing until it is trusted again.
     probation: AtomicU32,
     /// Set when every seat was told that the endpoint is gone: only then can it be drained.
@@ -77,6 +79,7 @@ impl Node {
             ramp_from: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
             streak: AtomicU32::new(0),
+            failing_since: AtomicU64::new(0),
             probation: AtomicU32::new(0),
             removed: sync::AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -170,14 +173,23 @@ impl Node {
         self.ejected_until.store(until.map_or(0, Moment::nanos), Ordering::Release);
     }
 
-    /// Counts a failure; gives back how many there were in a row.
-    pub(super) fn record_failure(&self, penalty_until: Option<Moment>) -> u32 {
-        if let Some(until) = penalty_until {
-            self.load().penalise(until);
+    /// Counts a failure; gives back how many there were in a row, and how long ago the first was.
+    pub(super) fn record_failure(&self, now: Moment, penalty: Duration) -> (u32, Duration) {
+        if !penalty.is_zero() {
+            self.load().penalise(now.after(penalty));
         }
         let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if streak == 1 {
+            self.failing_since.store(now.nanos(), Ordering::Relaxed);
+        }
         self.seats().for_each(|seat| seat.mark_troubled(true));
-        streak
+        let first = Moment::from_nanos(self.failing_since.load(Ordering::Relaxed));
+        (streak, first.map_or(Duration::ZERO, |first| now.since(first)))
+    }
+
+    /// How many calls in a row have failed, up to the last one.
+    pub(crate) fn failures_in_row(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
     }
 
     pub(super) fn record_success(&self) {

@@ -170,13 +170,18 @@ impl<'a> Candidates<'a> {
     /// One of `entries` at random by weight and share, exact and O(n): for when drawing and
     /// accepting found nobody.
     pub fn scan(&mut self, entries: &[PickEntry]) -> Option<u32> {
+        self.scan_by(entries.iter().map(|entry| (entry.index, f64::from(entry.weight))))
+    }
+
+    /// The same by other weights.
+    pub(super) fn scan_by(&mut self, weights: impl Iterator<Item = (u32, f64)>) -> Option<u32> {
         let mut total = 0.0;
         let mut chosen = None;
-        for entry in entries {
-            let weight = f64::from(entry.weight) * self.share(entry.index);
+        for (index, weight) in weights {
+            let weight = weight * self.share(index);
             total += weight;
             if weight > 0.0 && self.rng.f64() * total < weight {
-                chosen = Some(entry.index);
+                chosen = Some(index);
             }
         }
         chosen

@@ -38,7 +38,7 @@ impl Maglev {
             .or_else(|| by_rendezvous(key, self.alias.entries(), candidates))
     }
 
-    fn owner(&self, hash: u64) -> Option<u32> {
+    pub(super) fn owner(&self, hash: u64) -> Option<u32> {
         self.table.get(reduce(hash, self.table.len())).copied()
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct RoundRobin {
 
 #[derive(Debug)]
 #[repr(align(64))]
-struct Cursor(AtomicU64);
+pub(super) struct Cursor(pub(super) AtomicU64);
 
 /// Sequences longer than this (or 8 per endpoint) are shortened by rounding the weights.
 const LONGEST: u64 = 1 << 16;

@@ -257,6 +257,11 @@ impl PickerInFile {
 in_file!(EjectionInFile {
     /// Ejects after so many failures in a row. 0 takes the rule out.
     consecutive_failures: u32 = 5,
+    /// Ejects after at least two failures in a row of which the first is so long ago. Null takes the
+    /// rule out.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<outrigger_core::DurationInFile>"))]
+    failing_for: Option<Duration> = EjectionPolicy::default().failing_for,
     /// Ejects when this share of an interval's calls failed. Null takes the rule out.
     error_rate: Option<f64> = EjectionPolicy::default().error_rate,
     /// How many calls an endpoint needs in an interval for the error rate.
@@ -302,6 +307,7 @@ impl EjectionInFile {
     fn checked(self) -> Result<EjectionPolicy, outrigger_core::InvalidPolicy> {
         EjectionPolicy::builder()
             .consecutive_failures(self.consecutive_failures)
+            .failing_for(self.failing_for)
             .error_rate(self.error_rate)
             .error_rate_volume(self.error_rate_volume)
             .deviation(self.deviation)
@@ -325,6 +331,7 @@ impl From<&EjectionPolicy> for EjectionInFile {
     fn from(policy: &EjectionPolicy) -> Self {
         let &EjectionPolicy {
             consecutive_failures,
+            failing_for,
             error_rate,
             error_rate_volume,
             deviation,
@@ -344,6 +351,7 @@ impl From<&EjectionPolicy> for EjectionInFile {
         Self {
             // 0 takes the rule out.
             consecutive_failures: consecutive_failures.map_or(0, NonZeroU32::get),
+            failing_for,
             error_rate,
             error_rate_volume,
             deviation,
