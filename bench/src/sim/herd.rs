@@ -132,7 +132,8 @@ fn play(herd: Herd) -> Seen {
             good: tenths(),
             probes_at_once: Cell::new(0),
         });
-        let breaker = |seed: u64| CircuitBreaker::builder(herd.policy()).seed(seed).build();
+        // Another seed than that of the client's pace.
+        let breaker = |seed: u64| CircuitBreaker::builder(herd.policy()).seed(!seed).build();
         let shared = breaker(0);
         let clients = (0..herd.clients).map(|number| {
             let seed = u64::from(number);
