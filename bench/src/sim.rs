@@ -258,7 +258,7 @@ mod tests {
             words.collect::<Vec<_>>().join(" ")
         };
         // Made of the same parts as the others, these take minutes where nothing is optimized.
-        let takes_long = ["storm", "metastable", "grey", "cascade"];
+        let takes_long = ["storm", "metastable", "herd", "grey", "cascade"];
         let runs = RUNS.into_iter().zip(ABOUT);
         let short = runs.filter(|(_, (name, _))| !takes_long.contains(name));
         short.map(|(run, _)| without_machine(run(true))).collect()
