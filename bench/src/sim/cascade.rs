@@ -44,10 +44,10 @@ const fn rows() -> [Governed; 4] {
         chain_stop: false,
         limit: false,
     };
-    let budget = Governed { name: "and budgets", budget: true, ..nothing };
-    let chain = Governed { name: "and chain stop", chain_stop: true, ..budget };
-    let limit = Governed { name: "and a limit of 20 with a short queue", limit: true, ..chain };
-    [nothing, budget, chain, limit]
+    let chain = Governed { name: "and chain stop", chain_stop: true, ..nothing };
+    let budget = Governed { name: "and budgets", budget: true, ..chain };
+    let limit = Governed { name: "and a limit of 20 with a short queue", limit: true, ..budget };
+    [nothing, chain, budget, limit]
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -220,9 +220,9 @@ fn good(book: &[Second], seconds: Range<usize>) -> f64 {
     ratio(book, seconds, |s| s.good, |s| s.calls)
 }
 
-pub(crate) fn run(_quick: bool) -> Report {
+pub(crate) fn run(quick: bool) -> Report {
     let mut report = super::report("cascade");
-    for governed in rows() {
+    for governed in rows().into_iter().skip(if quick { 2 } else { 0 }) {
         let book = play(governed);
         let during = |part, of| ratio(&book, ILL, part, of);
         report.line(
@@ -247,14 +247,17 @@ mod tests {
 
     #[test]
     fn a_leaf_at_half_capacity_does_its_half_and_recovers() {
-        let [without, .., with] = rows().map(play);
+        let [nothing, chain, _, all] = rows();
+        let (without, chain, with) = (play(nothing), play(chain), play(all));
         assert!(good(&with, ILL) >= 0.6, "{}", good(&with, ILL));
         assert!(good(&with, 30..40) >= 0.99, "{}", good(&with, 30..40));
         assert!(good(&without, 30..40) < 0.5, "{}", good(&without, 30..40));
         let critical = ratio(&with, ILL, |s| s.critical_good, |s| s.critical);
-        assert!(critical >= 0.999, "{critical}");
+        assert!(critical >= 0.995, "{critical}");
         let begun = ratio(&with, ILL, |s| s.begun, |s| s.calls);
         let in_vain = ratio(&with, ILL, |s| s.in_vain, |s| s.begun);
+        let sent = |book: &[Second]| ratio(book, ILL, |s| s.at_leaf, |s| s.calls);
+        assert!(sent(&chain) < 0.8 * sent(&without), "{} of {}", sent(&chain), sent(&without));
         assert!(begun <= 1.1 && in_vain <= 0.01, "{begun} {in_vain}");
     }
 }

@@ -195,7 +195,7 @@ pub(crate) fn run(quick: bool) -> Report {
     let callers: &[u64] = if quick { &[1] } else { &[1, 20] };
     for illness in illnesses {
         for &balancers in callers {
-            for row in rows() {
+            for row in rows().into_iter().step_by(if quick { 4 } else { 1 }) {
                 line(&mut report, &row, illness, balancers);
             }
         }

@@ -132,7 +132,8 @@ fn play(herd: Herd) -> Seen {
             good: tenths(),
             probes_at_once: Cell::new(0),
         });
-        let breaker = |seed: u64| CircuitBreaker::builder(herd.policy()).seed(seed).build();
+        // Another seed than that of the client's pace.
+        let breaker = |seed: u64| CircuitBreaker::builder(herd.policy()).seed(!seed).build();
         let shared = breaker(0);
         let clients = (0..herd.clients).map(|number| {
             let seed = u64::from(number);
@@ -243,7 +244,7 @@ mod tests {
         assert!(shared.whole_after_s <= 9.0, "{}", shared.whole_after_s);
         let [plain, jittered] = [0.0, 0.5].map(|jitter| play(Herd::together(40, jitter)));
         assert_eq!((plain.probes_at_once, jittered.probes_at_once), (10, 10));
-        assert!(plain.probes >= 390, "{}", plain.probes);
+        assert!(plain.probes >= 350, "{}", plain.probes);
         assert!(jittered.probes <= 80, "{} of 400", jittered.probes);
     }
 }

@@ -57,12 +57,11 @@ pub(crate) fn series(algorithm: LimitAlgorithm) -> Vec<Point> {
     })
 }
 
-/// Seconds until the limit was last further from a smaller capacity than its third, in the phase
-/// from `begin` to `end`.
+/// Seconds until the limit was within a third of the capacity, in the phase from `begin` to `end`.
 fn settled_s(points: &[Point], begin: f64, end: f64) -> f64 {
     let within = points.iter().filter(|point| (begin..end).contains(&point.at_s));
-    let off = within.filter(|point| (point.limit / point.capacity - 1.0).abs() > 0.34);
-    off.last().map_or(0.0, |point| point.at_s + 0.25 - begin)
+    let mut near = within.filter(|point| (point.limit / point.capacity - 1.0).abs() <= 0.34);
+    near.next().map_or(f64::NAN, |point| point.at_s - begin)
 }
 
 /// What a phase came to: the limit, its bounds, goodput against the right limit, latency, refusals.
@@ -152,7 +151,7 @@ mod tests {
         // The second phase halves the capacity, the third gives it back.
         for (begin, end) in [(60.0, 120.0), (120.0, 180.0)] {
             let settled = settled_s(&points, begin, end);
-            assert!(settled <= 20.0, "{settled} s after {begin} s");
+            assert!(settled <= 10.0, "{settled} s after {begin} s");
         }
         let [with, without] = [policy(LimitAlgorithm::default()), none()]
             .map(|policy| play(policy, phases(20)).into_iter().map(|seen| seen.report));

@@ -26,7 +26,7 @@ fn join_cold(policy: BalancePolicyBuilder) -> Vec<Call> {
         let join = |balancers: &[Balance<usize>]| {
             balancers[0].insert(Endpoint::new("cold", HOSTS));
         };
-        let balancers = vec![balance(policy, 1)];
+        let balancers = vec![balance(policy, 0)];
         let simulation = Simulation { balancers, workers: 2, rate: 1_200.0, until: 40.0, seed: 5 };
         let calls = simulation.run(HOSTS + 1, serves, &[(20.0, &join)]).await;
         calls.into_iter().filter(|call| call.at >= 20.0).collect()

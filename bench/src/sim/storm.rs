@@ -47,7 +47,7 @@ const MONGODB: Workload = Workload {
     timeout: Duration::from_secs(3),
     slowness: 1.0,
     brown_out: 10..20,
-    seconds: 60,
+    seconds: 50,
 };
 
 /// What happened in each second.
@@ -145,7 +145,7 @@ fn seconds_or_nan(recovery: Option<u32>) -> f64 {
 pub(crate) fn run(quick: bool) -> Report {
     let mut report = super::report("storm");
     let fleets = fleets();
-    for fleet in fleets.into_iter().step_by(if quick { 6 } else { 1 }) {
+    for fleet in fleets.into_iter().step_by(if quick { 12 } else { 1 }) {
         let book = play(fleet);
         let [during, minute, late, attempts, recovered] = fleet.published;
         report.line(
@@ -243,7 +243,7 @@ mod tests {
         let played = |(_, loss, fleet, ..): (_, f64, Fleet, f64, f64)| {
             let load = mongodb(loss, scale);
             let book = play_in(load.clone(), fleet);
-            (recovery(&book, &load.brown_out), good(&book, 40..55))
+            (recovery(&book, &load.brown_out), good(&book, 30..45))
         };
         assert_eq!(played(plain).0, None);
         for row in [mild, governed] {
