@@ -139,6 +139,8 @@ mod observed;
 #[cfg(feature = "governance")]
 mod problem;
 #[cfg(feature = "governance")]
+mod reader;
+#[cfg(feature = "governance")]
 mod set;
 #[cfg(feature = "governance")]
 mod stack;
@@ -172,10 +174,11 @@ pub use self::{
     governance::Governance,
     method::{Explained, MethodPolicy, ServicePolicy},
     problem::{InvalidPolicies, Problem},
+    reader::MethodReader,
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
-        AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, Governed, Inner, Leave,
-        OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+        AnyRequest, AttemptStack, ClientLayer, ClientStack, Enter, EnterFuture, Governed, Inner,
+        Leave, LeaveFuture, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
     },
     state::MethodState,
 };

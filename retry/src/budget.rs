@@ -14,7 +14,7 @@ use std::{
     thread::available_parallelism,
 };
 
-use outrigger_core::Live;
+use outrigger_core::{Live, Moment};
 use tokio::time::Instant;
 
 pub use self::policy::{RetryBudgetPolicy, RetryBudgetPolicyBuilder};
@@ -96,7 +96,7 @@ impl RetryBudget {
         if self.shared.engine.record_call(number_of_thread())
             && let Rule::Ratio(rule) = self.rule()
         {
-            self.shared.engine.collect(Instant::now(), &rule);
+            self.shared.engine.collect(Moment::now(), &rule);
         }
     }
 
@@ -122,7 +122,7 @@ impl RetryBudget {
     pub fn try_acquire(&self) -> Option<RetryShare> {
         let is_allowed = match self.rule() {
             Rule::Ratio(rule) => {
-                let is_held = self.shared.engine.try_hold(Instant::now(), &rule);
+                let is_held = self.shared.engine.try_hold(Moment::now(), &rule);
                 return is_held.then(|| RetryShare { of: Some(Arc::clone(&self.shared)) });
             }
             Rule::Throttle(rule) => self.shared.engine.throttle_allows(&rule),
@@ -223,7 +223,7 @@ impl RetryShare {
                 Rule::Ratio(rule) => rule,
                 Rule::Throttle(_) | Rule::Unlimited => Ratio::default(),
             };
-            shared.engine.send(Instant::now(), &rule);
+            shared.engine.send(Moment::now(), &rule);
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use outrigger_core::{Enforcement, Idle, Live, Observe, Outcome, Rejection};
+use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Outcome, Rejection};
 use tokio::time::Instant;
 
 use super::{
@@ -158,7 +158,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
     ///
     /// As there.
     pub fn try_acquire_for(&self, asking: Asking) -> Result<AdaptivePermit<O>, Rejection> {
-        self.try_acquire_at(asking, Instant::now())
+        self.try_acquire_at(asking, Moment::now())
     }
 
     /// As [`try_acquire_for`](Self::try_acquire_for), where the time is known.
@@ -194,7 +194,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
         match shared.places.enter(asking) {
             Entry::Admitted(place) => {
                 let counted = shared.counted(stripe);
-                let now = Instant::now();
+                let now = Moment::now();
                 Entry::Admitted(AdaptivePermit::new(counted, place, classifier, now))
             }
             Entry::Waiting(wait) => {

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use outrigger_core::{Classify, Complete, End, Outcome};
+use outrigger_core::{Classify, Complete, End, Moment, Outcome};
 use tokio::time::Instant;
 
 use super::limit::{Relay, Stripe};
@@ -64,7 +64,7 @@ impl<O, C> AdaptivePermit<O, C> {
     /// The call is over. A `Success` tells its latency, a `Failure` and a `Timeout` are drops, and
     /// what is `Ignored` counts for nothing.
     pub fn finish(self, outcome: Outcome) {
-        self.finish_at(outcome, Instant::now());
+        self.finish_at(outcome, Moment::now());
     }
 
     /// As [`finish`](Self::finish), where the time is known.
@@ -91,7 +91,7 @@ where
         }
         let is_answer = result.is_ok();
         let outcome = self.classifier.classify(result);
-        let now = Instant::now();
+        let now = Moment::now();
         let latency = now.saturating_duration_since(self.since);
         if !is_answer {
             return self.tell(outcome, latency, now);
@@ -118,7 +118,7 @@ impl<O, C> Complete for AdaptivePermit<O, C> {
             End::BodyFailed => Outcome::Failure,
             _ => self.head,
         };
-        self.tell(outcome, latency, Instant::now());
+        self.tell(outcome, latency, Moment::now());
     }
 }
 
@@ -131,7 +131,7 @@ impl<O, C> Drop for AdaptivePermit<O, C> {
                     stripe.index,
                     self.head,
                     (latency, self.in_flight),
-                    Instant::now(),
+                    Moment::now(),
                 );
             }
             None => stripe.shared.was_cut_short(stripe.index),
