@@ -1,4 +1,4 @@
-use std::cell::Cell;
+use std::{cell::Cell, marker::PhantomData};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// no layer of ours outside of it ([`leave`](Self::leave)), since it may take long. Then a call
 /// reads the clock once on its way in and once on its way out, whatever the number of layers.
 ///
-/// A moment belongs to a thread and ends with the work that was given to it, also by a panic.
+/// A moment belongs to a thread and ends when it is dropped, also by a panic.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,18 +19,24 @@ use tokio::time::Instant;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let [first, second] = Moment::share(|| [Moment::now(), Moment::now()]);
-/// assert_eq!(first, second);
+/// let moment = Moment::share();
+/// let first = Moment::now();
+/// assert_eq!(Moment::now(), first);
+/// drop(moment);
 /// advance(Duration::from_secs(1)).await;
 /// assert_eq!(Moment::now(), first + Duration::from_secs(1));
 /// # }
 /// ```
 #[derive(Debug)]
-#[non_exhaustive]
-pub struct Moment {}
+#[must_use = "it lasts until it is dropped"]
+pub struct Moment {
+    /// What the thread is in again afterwards, if that is something else.
+    back: Option<Present>,
+    of_thread: PhantomData<*const ()>,
+}
 
 /// What a thread is in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Present {
     /// In no moment.
     Outside,
@@ -59,36 +65,34 @@ impl Moment {
         }
     }
 
-    /// Does `work` in one moment: that which this thread is in already, or one of its own.
+    /// Until it is dropped, all is one moment: that which this thread is in already, or a new one.
     #[inline]
-    pub fn share<R>(work: impl FnOnce() -> R) -> R {
-        if !matches!(PRESENT.get(), Present::Outside) {
-            return work();
+    pub fn share() -> Self {
+        let is_outside = matches!(PRESENT.get(), Present::Outside);
+        if is_outside {
+            PRESENT.set(Present::Unread);
         }
-        PRESENT.set(Present::Unread);
-        let _after = Back(Present::Outside);
-        work()
+        Self { back: is_outside.then_some(Present::Outside), of_thread: PhantomData }
     }
 
-    /// Does `work` outside of any moment. If this thread was in one, it is in another afterwards.
+    /// Until it is dropped, this thread is in no moment. If it was in one, it is in another
+    /// afterwards.
     #[inline]
-    pub fn leave<R>(work: impl FnOnce() -> R) -> R {
-        if matches!(PRESENT.get(), Present::Outside) {
-            return work();
+    pub fn leave() -> Self {
+        let is_outside = matches!(PRESENT.get(), Present::Outside);
+        if !is_outside {
+            PRESENT.set(Present::Outside);
         }
-        PRESENT.set(Present::Outside);
-        let _after = Back(Present::Unread);
-        work()
+        Self { back: (!is_outside).then_some(Present::Unread), of_thread: PhantomData }
     }
 }
 
-/// What the thread is in again afterwards, also when the work panics.
-struct Back(Present);
-
-impl Drop for Back {
+impl Drop for Moment {
     #[inline]
     fn drop(&mut self) {
-        PRESENT.set(self.0);
+        if let Some(back) = self.back {
+            PRESENT.set(back);
+        }
     }
 }
 
@@ -111,13 +115,15 @@ mod tests {
     async fn all_of_a_moment_see_the_time_at_which_it_was_first_asked_for() {
         pause();
         let began = Instant::now();
-        Moment::share(|| {
-            take_long();
-            assert_eq!(Moment::now(), began + SECOND, "not before anybody asks");
-            take_long();
-            assert_eq!(Moment::share(Moment::now), began + SECOND, "one within is the same");
-            assert_eq!(Moment::now(), began + SECOND);
-        });
+        let moment = Moment::share();
+        take_long();
+        assert_eq!(Moment::now(), began + SECOND, "not before anybody asks");
+        take_long();
+        let within = Moment::share();
+        assert_eq!(Moment::now(), began + SECOND, "one within is the same");
+        drop(within);
+        assert_eq!(Moment::now(), began + SECOND);
+        drop(moment);
         assert_eq!(Moment::now(), began + 2 * SECOND);
         take_long();
         assert_eq!(Moment::now(), began + 3 * SECOND, "in no moment");
@@ -127,34 +133,31 @@ mod tests {
     async fn what_is_left_a_moment_for_sees_the_clock_and_is_followed_by_another_moment() {
         pause();
         let began = Instant::now();
-        Moment::share(|| {
-            assert_eq!(Moment::now(), began);
-            Moment::leave(|| {
-                take_long();
-                assert_eq!(Moment::now(), began + SECOND);
-                assert_eq!(Moment::leave(Moment::now), began + SECOND);
-                take_long();
-                assert_eq!(Moment::now(), began + 2 * SECOND);
-            });
-            take_long();
-            assert_eq!(Moment::now(), began + 3 * SECOND);
-            take_long();
-            assert_eq!(Moment::now(), began + 3 * SECOND);
-        });
+        let _moment = Moment::share();
+        assert_eq!(Moment::now(), began);
+        let outside = Moment::leave();
+        take_long();
+        assert_eq!(Moment::now(), began + SECOND);
+        drop(Moment::leave());
+        take_long();
+        assert_eq!(Moment::now(), began + 2 * SECOND);
+        drop(outside);
+        take_long();
+        assert_eq!(Moment::now(), began + 3 * SECOND);
+        take_long();
+        assert_eq!(Moment::now(), began + 3 * SECOND);
     }
 
     #[tokio::test]
     async fn a_panic_ends_its_moment_too() {
         pause();
         let began = Instant::now();
-        catch_unwind(|| Moment::share(|| panic!("{:?}", Moment::now()))).unwrap_err();
+        let panics = || {
+            let _moment = Moment::share();
+            panic!("at {:?}", Moment::now());
+        };
+        catch_unwind(panics).unwrap_err();
         take_long();
         assert_eq!(Moment::now(), began + SECOND);
-        Moment::share(|| {
-            assert_eq!(Moment::now(), began + SECOND);
-            catch_unwind(|| Moment::leave(|| panic!("within"))).unwrap_err();
-            take_long();
-            assert_eq!(Moment::now(), began + 2 * SECOND);
-        });
     }
 }

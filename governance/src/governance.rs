@@ -5,7 +5,7 @@ use std::{
 
 use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{ConcurrencyLimit, RateLimit};
+use outrigger_ratelimit::{BeyondLimit, ConcurrencyLimit, ConnectionLimit, RateLimit};
 use outrigger_retry::RetryBudget;
 
 use crate::{
@@ -60,6 +60,7 @@ struct Shared<O> {
     changing: Mutex<()>,
     off: Off<O>,
     server: Live<ServerState<O>>,
+    connections: ConnectionLimit<O>,
     observer: O,
 }
 
@@ -122,6 +123,9 @@ impl<O: ObserveGovernance> Governance<O> {
     pub fn with_observer(set: PolicySet, observer: O) -> Self {
         let off = Off::new(&observer);
         let server = server(&set, None, &off, &observer);
+        let connections = ConnectionLimit::new(connections_of(&set), BeyondLimit::Refuse)
+            .expect("a limit is at least 1")
+            .observe(observer.clone());
         let current = Current { set: Arc::new(set), switches: Vec::new() };
         let shared = Shared {
             current: Live::new(current),
@@ -130,6 +134,7 @@ impl<O: ObserveGovernance> Governance<O> {
             changing: Mutex::new(()),
             off,
             server: Live::new(server),
+            connections,
             observer,
         };
         Self { shared: Arc::new(shared) }
@@ -205,6 +210,29 @@ impl<O: ObserveGovernance> Governance<O> {
     #[must_use]
     pub fn balance(&self, service: &str) -> Live<BalancePolicy> {
         self.with_service(service, |service| service.balance.clone())
+    }
+
+    /// The limit on the connections of a server (`server.connection_limit`), shared by all that
+    /// listen, as the sets state it from time to time. Without one all connections are let in, and
+    /// counted. One beyond the limit is closed at once.
+    ///
+    /// ```
+    /// use outrigger::{Format, Governance, PolicySet};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let set = PolicySet::parse("p.yaml", "server: {connection_limit: 1000}", Format::Yaml)?;
+    /// let governance = Governance::new(set);
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// // For tonic: `serve_with_incoming(governance.connections().incoming(stream))`.
+    /// let listener = governance.connections().listener(listener);
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn connections(&self) -> ConnectionLimit<O> {
+        self.shared.connections.clone()
     }
 
     pub(crate) fn server_live(&self) -> &Live<ServerState<O>> {
@@ -348,6 +376,10 @@ impl<O: ObserveGovernance> Governance<O> {
         self.shared.services.for_each(|name, service| {
             service.follow(name, &set);
         });
+        let connections = &self.shared.connections;
+        let most = connections.policy().load().to_builder().limit(connections_of(&set)).build();
+        replace_changed(connections.policy(), most.expect("a limit is at least 1"));
+        connections.refresh();
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
         server.concurrency.refresh();
@@ -378,6 +410,11 @@ impl Current {
         };
         Arc::new(MethodPolicy::clone(&policy).enforced_by(chosen))
     }
+}
+
+/// Without a limit all are let in, but counted for one that may come.
+fn connections_of(set: &PolicySet) -> u32 {
+    set.server().connection_limit().unwrap_or(u32::MAX).max(1)
 }
 
 /// The server's own limits, with the running state of `old`.

@@ -62,7 +62,7 @@
 //! | `balance` | `outrigger_loadbalance::BalancePolicy`, for `Governance::balance` | | service |
 //! | `criticality` | one of `sheddable`, `sheddable_plus`, `critical`, `critical_plus` | | method |
 //! | `enforcement` | `enforced`, `shadow` or `disabled`, for all policies of a scope that state none | | all |
-//! | `connection_limit` | a number of connections, for `PolicySet::server` | | server |
+//! | `connection_limit` | a number of connections, for `Governance::connections` | | server |
 //!
 //! What is in each policy, with defaults and units, is in the crates' own pages. What nobody states
 //! does not act: there is no silent time-out and no breaker that nobody asked for.

@@ -619,3 +619,43 @@ impl<S: Service<Call, Response = Call, Error = Rejection>> CallsAtOnce for S {
         matches!(call.poll(&mut cx), std::task::Poll::Ready(Ok(_)))
     }
 }
+
+#[tokio::test]
+async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
+    use tokio::net::{TcpListener, TcpStream};
+
+    let governance = Governance::new(set("server: {connection_limit: 1}"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut listener = governance.connections().listener(listener);
+    let accepting = tokio::spawn(async move {
+        let mut open = Vec::new();
+        let accept = async |listener: &mut TcpListener| listener.accept().await;
+        while let Ok(accepted) = listener.accept_with(accept).await {
+            open.push(accepted);
+        }
+    });
+    let mut held = Vec::new();
+    let mut is_kept = async |wanted: u32| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        // One that is beyond the limit is closed at once.
+        let closed = async { stream.readable().await.map(|()| stream.try_read(&mut [0])) };
+        let kept = async {
+            while governance.connections().open() < wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let is_kept = tokio::select! { biased; () = kept => true, _ = closed => false };
+        held.push(stream);
+        is_kept
+    };
+    assert!(is_kept(1).await);
+    assert!(!is_kept(2).await, "one at a time");
+    governance.replace(set("server: {connection_limit: 2}"));
+    assert!(is_kept(2).await);
+    governance.replace(PolicySet::default());
+    assert!(is_kept(3).await, "no limit any more, but it is counted");
+    governance.replace(set("server: {connection_limit: 3}"));
+    assert!(!is_kept(4).await, "three are open already");
+    accepting.abort();
+}

@@ -49,7 +49,8 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
         let state = self.methods.get(method);
-        EnterFuture { response: Moment::share(|| self.inner.call(Governed::new(request, state))) }
+        let _moment = Moment::share();
+        EnterFuture { response: self.inner.call(Governed::new(request, state)) }
     }
 }
 
@@ -69,7 +70,8 @@ impl<F: Future> Future for EnterFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        Moment::share(|| self.project().response.poll(cx))
+        let _moment = Moment::share();
+        self.project().response.poll(cx)
     }
 }
 
@@ -90,7 +92,8 @@ where
     }
 
     fn call(&mut self, request: Governed<R, O>) -> Self::Future {
-        LeaveFuture { response: Moment::leave(|| self.0.call(request.request)) }
+        let _outside = Moment::leave();
+        LeaveFuture { response: self.0.call(request.request) }
     }
 }
 
@@ -106,7 +109,8 @@ impl<F: Future> Future for LeaveFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        Moment::leave(|| self.project().response.poll(cx))
+        let _outside = Moment::leave();
+        self.project().response.poll(cx)
     }
 }
 
@@ -131,7 +135,7 @@ where
     }
 
     fn call(&mut self, request: Governed<http::Request<B>, O>) -> Self::Future {
-        let call = || self.0.call(request.request.map(tonic::body::Body::new));
-        LeaveFuture { response: Moment::leave(call) }
+        let _outside = Moment::leave();
+        LeaveFuture { response: self.0.call(request.request.map(tonic::body::Body::new)) }
     }
 }
