@@ -123,9 +123,7 @@ impl<O: ObserveGovernance> Governance<O> {
     pub fn with_observer(set: PolicySet, observer: O) -> Self {
         let off = Off::new(&observer);
         let server = server(&set, None, &off, &observer);
-        let connections = ConnectionLimit::new(connections_of(&set), BeyondLimit::Refuse)
-            .expect("a limit is at least 1")
-            .observe(observer.clone());
+        let connections = connections(&set).observe(observer.clone());
         let current = Current { set: Arc::new(set), switches: Vec::new() };
         let shared = Shared {
             current: Live::new(current),
@@ -410,6 +408,10 @@ impl Current {
         };
         Arc::new(MethodPolicy::clone(&policy).enforced_by(chosen))
     }
+}
+
+fn connections(set: &PolicySet) -> ConnectionLimit {
+    ConnectionLimit::new(connections_of(set), BeyondLimit::Refuse).expect("a limit is at least 1")
 }
 
 /// Without a limit all are let in, but counted for one that may come.
