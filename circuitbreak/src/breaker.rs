@@ -12,7 +12,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use outrigger_core::{Enforcement, Idle, Live, Observe, Rejection};
+use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Rejection};
 use tokio::time::Instant;
 
 use self::threads::number_of_thread;
@@ -144,7 +144,7 @@ impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
         }
         if let Some(mut ticket) = shared.engine.admit_closed() {
             if shared.engine.wants_latency() {
-                shared.engine.start(&mut ticket, Instant::now());
+                shared.engine.start(&mut ticket, Moment::now());
             }
             return Ok(Permit::counted(ticket, Arc::clone(stripe)));
         }
@@ -156,7 +156,7 @@ impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
     fn try_acquire_not_closed(stripe: &Arc<Stripe<O>>) -> Result<Permit<O>, Rejection> {
         let shared = &*stripe.shared;
         let enforcement = shared.engine.enforcement();
-        let now = Instant::now();
+        let now = Moment::now();
         let refusal = match shared.engine.refuse_before_gate(now) {
             Some(refusal) => refusal,
             None => match shared.tell_admission(shared.engine.admit(now)) {

@@ -1,7 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use outrigger_core::{Observe, Outcome};
-use tokio::time::Instant;
+use outrigger_core::{Moment, Observe, Outcome};
 
 use crate::{CircuitBreakerEvent, breaker::Stripe, engine::Ticket};
 
@@ -34,7 +33,7 @@ impl<O: Observe<CircuitBreakerEvent>> Permit<O> {
     #[expect(clippy::inline_always, reason = "measured: a third of the cost is moves")]
     pub fn record(mut self, outcome: Outcome) {
         let Some(stripe) = self.stripe.take() else { return };
-        let now = Instant::now();
+        let now = Moment::now();
         let recorded = stripe.shared.engine.record(stripe.index, &self.ticket, outcome, now);
         stripe.shared.tell_recorded(recorded, now);
     }
@@ -51,7 +50,7 @@ impl<O: Observe<CircuitBreakerEvent>> Drop for Permit<O> {
 
 #[cold]
 fn abandon<O: Observe<CircuitBreakerEvent>>(stripe: &Stripe<O>, ticket: &Ticket) {
-    let now = Instant::now();
+    let now = Moment::now();
     let recorded = stripe.shared.engine.abandon(stripe.index, ticket, now);
     stripe.shared.tell_recorded(recorded, now);
 }

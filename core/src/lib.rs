@@ -12,6 +12,7 @@
 //! | [`Observe`] | who is told what a layer did |
 //! | [`Live`], [`Enforcement`], [`InvalidPolicy`] | settings that change while traffic flows |
 //! | [`Keyed`], [`Idle`] | state per key, capped, with idle keys evicted |
+//! | [`Moment`] | one look at the clock for all layers that a call passes at once |
 //! | [`AttemptContext`], [`CarryContext`], [`Criticality`] | what an attempt knows of its logical call |
 //!
 //! # Example
@@ -74,6 +75,7 @@ mod enforcement;
 mod keyed;
 mod live;
 mod method;
+mod moment;
 mod observe;
 mod outcome;
 mod policy;
@@ -88,6 +90,7 @@ pub use enforcement::Enforcement;
 pub use keyed::{Idle, Keyed};
 pub use live::{Live, LiveReader};
 pub use method::{Method, MethodRef, NameMethod, PerMethod};
+pub use moment::Moment;
 pub use observe::Observe;
 pub use outcome::Outcome;
 pub use policy::InvalidPolicy;

@@ -5,7 +5,9 @@ use std::{
 
 use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{AdaptiveLimit, ConcurrencyLimit, RateLimit};
+use outrigger_ratelimit::{
+    AdaptiveLimit, BeyondLimit, ConcurrencyLimit, ConnectionLimit, ConnectionLimitPolicy, RateLimit,
+};
 use outrigger_retry::RetryBudget;
 
 use crate::{
@@ -60,6 +62,7 @@ struct Shared<O> {
     changing: Mutex<()>,
     off: Off<O>,
     server: Live<ServerState<O>>,
+    connections: ConnectionLimit<O>,
     observer: O,
 }
 
@@ -142,6 +145,8 @@ impl<O: ObserveGovernance> Governance<O> {
     pub fn with_observer(set: PolicySet, observer: O) -> Self {
         let off = Off::new(&observer);
         let server = server(&set, None, &off, &observer);
+        let connections =
+            ConnectionLimit::from_policy(connections_of(&set)).observe(observer.clone());
         let current = Current { set: Arc::new(set), switches: Vec::new() };
         let shared = Shared {
             current: Live::new(current),
@@ -150,6 +155,7 @@ impl<O: ObserveGovernance> Governance<O> {
             changing: Mutex::new(()),
             off,
             server: Live::new(server),
+            connections,
             observer,
         };
         Self { shared: Arc::new(shared) }
@@ -225,6 +231,30 @@ impl<O: ObserveGovernance> Governance<O> {
     #[must_use]
     pub fn balance(&self, service: &str) -> Live<BalancePolicy> {
         self.with_service(service, |service| service.balance.clone())
+    }
+
+    /// The limit on the connections of a server (`server.connection_limit`), shared by all that
+    /// listen, as the sets state it from time to time. Without one all connections are let in, and
+    /// counted. One beyond the limit is closed at once, or waits where the first set says so: what
+    /// becomes of those beyond is the one setting that no later set changes.
+    ///
+    /// ```
+    /// use outrigger::{Format, Governance, PolicySet};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let set = PolicySet::parse("p.yaml", "server: {connection_limit: 1000}", Format::Yaml)?;
+    /// let governance = Governance::new(set);
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// // For tonic: `serve_with_incoming(governance.connections().incoming(stream))`.
+    /// let listener = governance.connections().listener(listener);
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn connections(&self) -> ConnectionLimit<O> {
+        self.shared.connections.clone()
     }
 
     pub(crate) fn server_live(&self) -> &Live<ServerState<O>> {
@@ -363,6 +393,9 @@ impl<O: ObserveGovernance> Governance<O> {
         self.shared.services.for_each(|name, service| {
             service.follow(name, &set);
         });
+        let connections = &self.shared.connections;
+        replace_changed(connections.policy(), connections_of(&set).places());
+        connections.refresh();
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
         server.concurrency.refresh();
@@ -394,6 +427,14 @@ impl Current {
         };
         Arc::new(MethodPolicy::clone(&policy).enforced_by(chosen))
     }
+}
+
+/// Without a limit all are let in, but counted for one that may come.
+fn connections_of(set: &PolicySet) -> ConnectionLimitPolicy {
+    let stated = set.server().connection_limit().copied();
+    stated.unwrap_or_else(|| {
+        ConnectionLimitPolicy::new(u32::MAX, BeyondLimit::Refuse).expect("a limit is at least 1")
+    })
 }
 
 /// The server's own limits, with the running state of `old`.

@@ -82,7 +82,7 @@
 //! | `balance` | `outrigger_loadbalance::BalancePolicy`, for `Governance::balance` | | service |
 //! | `criticality` | one of `sheddable`, `sheddable_plus`, `critical`, `critical_plus` | | method |
 //! | `enforcement` | `enforced`, `shadow` or `disabled`, for all policies of a scope that state none | | all |
-//! | `connection_limit` | `outrigger_ratelimit::ConnectionLimitPolicy`, for `PolicySet::server` | `1000` | server |
+//! | `connection_limit` | `outrigger_ratelimit::ConnectionLimitPolicy`, for `Governance::connections` | `1000` | server |
 //!
 //! What is in each policy, with defaults and units, is in the crates' own pages. What nobody states
 //! does not act: there is no silent time-out and no breaker that nobody asked for.
@@ -182,6 +182,8 @@ mod method;
 mod observed;
 #[cfg(feature = "governance")]
 mod problem;
+#[cfg(feature = "governance")]
+mod reader;
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "governance")]
@@ -220,11 +222,12 @@ pub use self::{
     governance::Governance,
     method::{Explained, MethodPolicy, ServicePolicy},
     problem::{InvalidPolicies, Problem},
+    reader::MethodReader,
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
         AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,
-        Enter, Governed, Inner, Leave, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer,
-        ServerStack, Wire,
+        Enter, EnterFuture, Governed, Inner, Leave, LeaveFuture, OfAttempt, OfCall, OfMethod,
+        OfServer, ServerLayer, ServerStack, Wire,
     },
     state::MethodState,
 };

@@ -15,7 +15,7 @@ pub use self::observed::{ObservedBy, ObservedWire};
 pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
-    enter::{Enter, Leave},
+    enter::{Enter, EnterFuture, Leave, LeaveFuture},
     envelope::{Governed, Inner, OfAttempt, OfCall, OfMethod},
     limit::{EitherLimit, EitherPermit, EitherWait},
     server::{OfServer, ServerLayer, ServerStack},

@@ -1,6 +1,9 @@
 //! The running state of a method, and how it follows the policies.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{
+    Arc, Mutex, PoisonError, TryLockError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
 use outrigger_core::{Criticality, Enforcement, Idle, Live, Method, MethodRef};
@@ -37,6 +40,8 @@ pub struct MethodState<O = ()> {
     pub(crate) rate: RateLimit<O>,
     pub(crate) throttle: ClientThrottle<O>,
     pub(crate) criticality: Option<Criticality>,
+    /// It gave way to other methods: whoever has it at hand looks its method up again.
+    gave_way: AtomicBool,
 }
 
 impl<O> MethodState<O> {
@@ -50,6 +55,11 @@ impl<O> MethodState<O> {
     #[cfg(feature = "observability")]
     pub(crate) fn named(&self) -> Option<MethodRef<'_>> {
         named(&self.method)
+    }
+
+    /// Whether it is what governs its method under the policies of this version.
+    pub(crate) fn is_in_force(&self, version: u64) -> bool {
+        self.version == version && !self.gave_way.load(Ordering::Relaxed)
     }
 
     /// The policies that govern it.
@@ -223,11 +233,18 @@ impl<O> Slot<O> {
     }
 }
 
-/// What a call, a closed circuit or an empty bucket would lose.
+impl<O> Drop for Slot<O> {
+    fn drop(&mut self) {
+        self.state.load().gave_way.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a call, a service that has it at hand, a closed circuit or an empty bucket would lose.
 impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
         let state = self.state.load();
-        state.breaker.is_idle()
+        Arc::strong_count(&state) == 1
+            && state.breaker.is_idle()
             && state.concurrency.is_idle()
             && state.adaptive.is_idle()
             && state.rate.is_idle()
@@ -301,6 +318,7 @@ impl<O: ObserveGovernance> Making<'_, O> {
             method: method.clone(),
             policy,
             version,
+            gave_way: AtomicBool::new(false),
         }
     }
 }

@@ -525,3 +525,139 @@ where
         assert!(call.poll(&mut cx).is_ready());
     }
 }
+
+/// A client whose every call tells how long it may take, by the deadline that it is cut at.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_called_again_and_again_follows_every_new_set_at_once() {
+    let text = |get: u32, put: u32| {
+        format!(
+            "services: {{shop.Cart: {{methods: {{Get: {{timeout: {get}ms}}, Put: {{timeout: {put}ms}}}}}}}}"
+        )
+    };
+    let governance = Governance::new(set(&text(1, 2)));
+    let never = service_fn(async |_: Call| std::future::pending::<Result<Call, Rejection>>().await);
+    let mut client = governance.client(namer).layer(never);
+    let mut took = async |call| {
+        let began = Instant::now();
+        client.call(call).await.expect_err("nobody answers");
+        began.elapsed().as_millis()
+    };
+    for n in 1..20 {
+        governance.replace(set(&text(10 * n, 10 * n + 5)));
+        for (call, wanted) in [("Get", 10 * n), ("Put", 10 * n + 5), ("Get", 10 * n)] {
+            assert_eq!([took(call).await, took(call).await], [u128::from(wanted); 2]);
+        }
+    }
+    governance.switch(None, Some("timeout"), Some(Disabled));
+    timeout(Duration::from_secs(60), took("Get")).await.expect_err("no time-out any more");
+}
+
+#[expect(clippy::ptr_arg, reason = "that is the request")]
+fn name_of_path(path: &String) -> Option<MethodRef<'_>> {
+    MethodRef::from_grpc_path(path)
+}
+
+/// More methods than are known at a time: what gives way is made anew once, for all who call it.
+#[tokio::test]
+async fn a_method_that_gave_way_to_others_has_one_state_again() {
+    let governance = Governance::new(set("defaults: {circuit_breaker: {}}"));
+    let handler = service_fn(async |call: String| Ok::<_, Rejection>(call));
+    let client = governance.client(name_of_path).layer(handler);
+    let mut clients: Vec<_> = (0..3).map(|_| client.clone()).collect();
+    for client in &mut clients {
+        for _ in 0..3 {
+            client.call("/shop.Cart/Get".to_owned()).await.expect("closed");
+        }
+    }
+    for n in 0..15_000 {
+        let _ = governance.method(MethodRef { service: "scan", method: &n.to_string() });
+    }
+    governance.method(GET).circuit_breaker().force_open();
+    for client in &mut clients {
+        client.call("/shop.Cart/Get".to_owned()).await.expect_err("one circuit for all");
+    }
+}
+
+/// The layers of a stack share their looks at the clock; the user's service is not in between.
+#[tokio::test(start_paused = true)]
+async fn time_that_the_service_takes_without_waiting_is_seen_by_the_layers_around_it() {
+    let text = "
+defaults:
+  rate_limit: {rate: 1000, burst: 1000}
+  circuit_breaker: {slow_calls: {duration: 5ms, rate: 0.5, minimum_calls: 2}}
+";
+    let governance = Governance::new(set(text));
+    let mut in_call = governance.client(namer).layer(service_fn(|call: Call| {
+        busy();
+        std::future::ready(Ok::<_, Rejection>(call))
+    }));
+    let mut in_poll = governance.client(namer).layer(service_fn(async |call: Call| {
+        busy();
+        Ok::<_, Rejection>(call)
+    }));
+    for client in [&mut in_call as &mut dyn CallsAtOnce, &mut in_poll] {
+        governance.method(GET).circuit_breaker().reset();
+        assert!([client.is_served(), client.is_served()] == [true; 2]);
+        assert!(!client.is_served(), "two of two were slow");
+    }
+}
+
+/// Works for 10 ms on the spot.
+fn busy() {
+    let advance = tokio::time::advance(Duration::from_millis(10));
+    let _ = tokio_test::task::spawn(advance).poll();
+}
+
+/// Calls whose answer is there at once.
+trait CallsAtOnce {
+    fn is_served(&mut self) -> bool;
+}
+
+impl<S: Service<Call, Response = Call, Error = Rejection>> CallsAtOnce for S {
+    fn is_served(&mut self) -> bool {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(self.poll_ready(&mut cx).is_ready());
+        let call = std::pin::pin!(self.call("Get"));
+        matches!(call.poll(&mut cx), std::task::Poll::Ready(Ok(_)))
+    }
+}
+
+#[tokio::test]
+async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
+    use tokio::net::{TcpListener, TcpStream};
+
+    let governance = Governance::new(set("server: {connection_limit: 1}"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut listener = governance.connections().listener(listener);
+    let accepting = tokio::spawn(async move {
+        let mut open = Vec::new();
+        let accept = async |listener: &mut TcpListener| listener.accept().await;
+        while let Ok(accepted) = listener.accept_with(accept).await {
+            open.push(accepted);
+        }
+    });
+    let mut held = Vec::new();
+    let mut is_kept = async |wanted: u32| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        // One that is beyond the limit is closed at once.
+        let closed = async { stream.readable().await.map(|()| stream.try_read(&mut [0])) };
+        let kept = async {
+            while governance.connections().open() < wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let is_kept = tokio::select! { biased; () = kept => true, _ = closed => false };
+        held.push(stream);
+        is_kept
+    };
+    assert!(is_kept(1).await);
+    assert!(!is_kept(2).await, "one at a time");
+    governance.replace(set("server: {connection_limit: 2}"));
+    assert!(is_kept(2).await);
+    governance.replace(PolicySet::default());
+    assert!(is_kept(3).await, "no limit any more, but it is counted");
+    governance.replace(set("server: {connection_limit: 3}"));
+    assert!(!is_kept(4).await, "three are open already");
+    accepting.abort();
+}

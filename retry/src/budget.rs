@@ -10,8 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use outrigger_core::Live;
-use tokio::time::Instant;
+use outrigger_core::{Live, Moment};
 
 pub use self::policy::{RetryBudgetPolicy, RetryBudgetPolicyBuilder};
 use self::{
@@ -71,7 +70,7 @@ impl RetryBudget {
     /// Makes a budget.
     #[must_use]
     pub fn new(policy: impl Into<Live<RetryBudgetPolicy>>) -> Self {
-        let engine = Engine::new(stripe_count(), Instant::now());
+        let engine = Engine::new(stripe_count(), Moment::now());
         let seen = AtomicU64::new(u64::MAX);
         Self { shared: Arc::new(Shared { policy: policy.into(), engine, seen }) }
     }
@@ -100,7 +99,7 @@ impl RetryBudget {
     #[cold]
     fn collect(&self) {
         if let Rule::Ratio(rule) = self.rule() {
-            self.shared.engine.collect(Instant::now(), &rule);
+            self.shared.engine.collect(Moment::now(), &rule);
         }
     }
 
@@ -132,7 +131,7 @@ impl RetryBudget {
     pub fn try_acquire(&self) -> Option<RetryShare> {
         let is_allowed = match self.rule() {
             Rule::Ratio(rule) => {
-                let is_held = self.shared.engine.try_hold(Instant::now(), &rule);
+                let is_held = self.shared.engine.try_hold(Moment::now(), &rule);
                 return is_held.then(|| RetryShare { of: Some(Arc::clone(&self.shared)) });
             }
             Rule::Throttle(rule) => self.shared.engine.throttle_allows(&rule),
@@ -146,7 +145,7 @@ impl RetryBudget {
     pub fn snapshot(&self) -> RetryBudgetSnapshot {
         match self.rule() {
             Rule::Ratio(rule) => {
-                let (calls, attempts, waiting) = self.shared.engine.counts(Instant::now(), &rule);
+                let (calls, attempts, waiting) = self.shared.engine.counts(Moment::now(), &rule);
                 RetryBudgetSnapshot { calls, attempts, waiting, tokens: None }
             }
             Rule::Throttle(rule) => {
@@ -238,7 +237,7 @@ impl RetryShare {
                 Rule::Ratio(rule) => rule,
                 Rule::Throttle(_) | Rule::Unlimited => Ratio::default(),
             };
-            shared.engine.send(Instant::now(), &rule);
+            shared.engine.send(Moment::now(), &rule);
         }
     }
 }

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::{pin_project, pinned_drop};
 
 use super::{Complete, End, TrackCompletion};
+use crate::Moment;
 
 /// The call is over with the body of its `http::Response`: read to its end, failed, or dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,25 @@ impl<B: Body, Held: Complete> TrackedBody<B, Held> {
     }
 }
 
+impl<B: Body, Held: Complete> TrackedBody<B, Held> {
+    fn poll_tracked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FrameOf<B>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        match &frame {
+            None => complete(this.held, End::Body),
+            Some(Err(_)) => complete(this.held, End::BodyFailed),
+            Some(Ok(frame)) => match frame.trailers_ref() {
+                Some(trailers) => complete(this.held, End::Trailers(trailers)),
+                None if this.body.is_end_stream() => complete(this.held, End::Body),
+                None => {}
+            },
+        }
+        Poll::Ready(frame)
+    }
+}
+
+type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
+
 fn complete<Held: Complete>(held: &mut Option<Held>, end: End<'_>) {
     if let Some(held) = held.take() {
         held.complete(end);
@@ -58,18 +78,9 @@ impl<B: Body, Held: Complete> Body for TrackedBody<B, Held> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
-        match &frame {
-            None => complete(this.held, End::Body),
-            Some(Err(_)) => complete(this.held, End::BodyFailed),
-            Some(Ok(frame)) => match frame.trailers_ref() {
-                Some(trailers) => complete(this.held, End::Trailers(trailers)),
-                None if this.body.is_end_stream() => complete(this.held, End::Body),
-                None => {}
-            },
-        }
-        Poll::Ready(frame)
+        // All layers that hold something hear of the end at one moment.
+        let _moment = Moment::share();
+        self.poll_tracked(cx)
     }
 
     fn is_end_stream(&self) -> bool {

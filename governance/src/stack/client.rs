@@ -188,7 +188,6 @@ where
             .carry(deadline())
             .observe(observer.clone())
             .layer(call);
-        let inner = self.around_calls.layer(call);
-        Enter { inner, wire: self.wire.clone(), governance: self.governance.clone() }
+        Enter::new(self.around_calls.layer(call), wire, self.governance.reader())
     }
 }

@@ -1,23 +1,33 @@
-use std::task::{Context, Poll};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use outrigger_core::NameMethod;
+use outrigger_core::{Moment, NameMethod};
+use pin_project::pin_project;
 use tower_service::Service;
 
 use super::{Governed, Wire};
-use crate::{Governance, ObserveGovernance};
+use crate::{MethodReader, ObserveGovernance};
 
-/// The outside of a stack: finds what governs a call.
+/// The outside of a stack: finds what governs a call. All layers of the stack then share one look
+/// at the clock on the way in, and one on the way out.
 #[derive(Debug)]
 pub struct Enter<S, W, O = ()> {
-    pub(super) inner: S,
-    pub(super) wire: W,
-    pub(super) governance: Governance<O>,
+    inner: S,
+    wire: W,
+    methods: MethodReader<O>,
 }
 
 impl<S: Clone, W: Clone, O> Clone for Enter<S, W, O> {
     fn clone(&self) -> Self {
-        let (inner, wire) = (self.inner.clone(), self.wire.clone());
-        Self { inner, wire, governance: self.governance.clone() }
+        Self::new(self.inner.clone(), &self.wire, self.methods.clone())
+    }
+}
+
+impl<S, W: Clone, O> Enter<S, W, O> {
+    pub(super) fn new(inner: S, wire: &W, methods: MethodReader<O>) -> Self {
+        Self { inner, wire: wire.clone(), methods }
     }
 }
 
@@ -30,15 +40,38 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = EnterFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        let state = self.governance.resolve(self.wire.namer().name_method(&request));
-        self.inner.call(Governed::new(request, state))
+    fn call(&mut self, request: R) -> Self::Future {
+        let method = self.wire.namer().name_method(&request);
+        let state = self.methods.get(method);
+        let _moment = Moment::share();
+        EnterFuture { response: self.inner.call(Governed::new(request, state)) }
+    }
+}
+
+/// Response future of a whole stack.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the futures of all its layers, from the outside in.
+#[derive(Debug)]
+#[pin_project]
+pub struct EnterFuture<F> {
+    #[pin]
+    response: F,
+}
+
+impl<F: Future> Future for EnterFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _moment = Moment::share();
+        self.project().response.poll(cx)
     }
 }
 
@@ -52,14 +85,32 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = LeaveFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Governed<R, O>) -> S::Future {
-        self.0.call(request.request)
+    fn call(&mut self, request: Governed<R, O>) -> Self::Future {
+        let _outside = Moment::leave();
+        LeaveFuture { response: self.0.call(request.request) }
+    }
+}
+
+/// Response future of the user's service, which takes as long as it takes.
+#[derive(Debug)]
+#[pin_project]
+pub struct LeaveFuture<F> {
+    #[pin]
+    response: F,
+}
+
+impl<F: Future> Future for LeaveFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _outside = Moment::leave();
+        self.project().response.poll(cx)
     }
 }
 
@@ -77,13 +128,14 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = LeaveFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Governed<http::Request<B>, O>) -> S::Future {
-        self.0.call(request.request.map(tonic::body::Body::new))
+    fn call(&mut self, request: Governed<http::Request<B>, O>) -> Self::Future {
+        let _outside = Moment::leave();
+        LeaveFuture { response: self.0.call(request.request.map(tonic::body::Body::new)) }
     }
 }

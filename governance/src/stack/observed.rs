@@ -33,6 +33,8 @@ pub type ObservedBy<W, X> = ObserveLayer<
 
 /// `L`, and outside of it what looks on.
 type Seen<L, W, X> = Stack<L, ObservedBy<W, X>>;
+/// A client whose calls and attempts are looked on.
+type SeenClient<W, O, A, C, X> = ClientLayer<W, O, Seen<A, W, X>, Seen<C, W, X>>;
 
 impl<W: ObservedWire, O, A, C> ClientLayer<W, O, A, C> {
     /// Looks on at each call, outermost, and at each attempt, outside the circuit breaker, by what
@@ -69,7 +71,7 @@ impl<W: ObservedWire, O, A, C> ClientLayer<W, O, A, C> {
     pub fn observe<X>(
         self,
         layer: ObserveLayer<Plain, ErrorsAreFailures, OnResponse, X>,
-    ) -> ClientLayer<W, O, Seen<A, W, X>, Seen<C, W, X>>
+    ) -> SeenClient<W, O, A, C, X>
     where
         X: Tracer + Clone,
     {

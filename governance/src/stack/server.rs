@@ -148,7 +148,6 @@ where
             .carry(Inner(wire.deadline()))
             .observe(self.governance.observer().clone())
             .layer(handler);
-        let inner = self.around_calls.layer(handler);
-        Enter { inner, wire: self.wire.clone(), governance: self.governance.clone() }
+        Enter::new(self.around_calls.layer(handler), wire, self.governance.reader())
     }
 }

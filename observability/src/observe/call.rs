@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use outrigger_core::{Classify, Complete, End, Outcome};
+use outrigger_core::{Classify, Complete, End, Moment, Outcome};
 use tokio::time::Instant;
 
 use super::{CallEnd, CallOutcome, ReadStatus, Status, resent::Resent, series::MethodSeries};
@@ -35,7 +35,7 @@ impl<X: Tracer> Call<X> {
 
     fn end_once(&mut self, outcome: CallOutcome, status: Status) {
         let Some(state) = self.state.take() else { return };
-        let duration = Instant::now().saturating_duration_since(self.started);
+        let duration = Moment::now().saturating_duration_since(self.started);
         let end = CallEnd { outcome, status, duration };
         if let Some(series) = &self.series {
             series.end(&end, self.resent);

@@ -3,8 +3,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use outrigger_core::{Classify, TrackCompletion};
-use tokio::time::Instant;
+use outrigger_core::{Classify, Moment, TrackCompletion};
 use tower_service::Service;
 
 use super::{
@@ -72,7 +71,7 @@ impl<S, P, C, T, X> ObserveService<S, P, C, T, X> {
         let counts_resent = |series: &Arc<MethodSeries>| series.counts_resent();
         let resent = series.as_ref().is_some_and(counts_resent).then(Resent::default);
         let tracers = self.tracers.clone();
-        Call { started: Instant::now(), series, span, resent, tracers, state }
+        Call { started: Moment::now(), series, span, resent, tracers, state }
     }
 }
 

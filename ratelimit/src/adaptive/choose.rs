@@ -6,9 +6,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{Method, NameMethod, Observe, Rejection};
+use outrigger_core::{Method, Moment, NameMethod, Observe, Rejection};
 use pin_project::pin_project;
-use tokio::time::Instant;
 
 use super::{
     event::AdaptiveLimitEvent,
@@ -124,7 +123,7 @@ impl<O: Observe<AdaptiveLimitEvent>, C> Future for AdaptiveWait<O, C> {
         let this = self.project();
         let result = ready!(this.wait.poll(cx));
         let (stripe, classifier) = this.held.take().expect("not polled after completion");
-        let began = (stripe, Instant::now());
+        let began = (stripe, Moment::now());
         Poll::Ready(result.map(|place| AdaptivePermit::new(Some(began), place, classifier)))
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use outrigger_core::{Enforcement, Idle, Live, Observe, Outcome, Rejection};
+use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Outcome, Rejection};
 use tokio::time::Instant;
 
 use super::{
@@ -158,7 +158,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
     ///
     /// As there.
     pub fn try_acquire_for(&self, asking: Asking) -> Result<AdaptivePermit<O>, Rejection> {
-        self.try_acquire_at(asking, Instant::now())
+        self.try_acquire_at(asking, Moment::now())
     }
 
     /// As [`try_acquire_for`](Self::try_acquire_for), where the time is known.
@@ -198,7 +198,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
         shared.follow_policy();
         match shared.places.enter(asking) {
             Entry::Admitted(place) => {
-                let began = shared.counted(stripe).map(|stripe| (stripe, Instant::now()));
+                let began = shared.counted(stripe).map(|stripe| (stripe, Moment::now()));
                 Entry::Admitted(AdaptivePermit::new(began, place, classifier))
             }
             Entry::Waiting(wait) => {
@@ -339,7 +339,7 @@ impl<O> Shared<O> {
 
     pub(super) fn was_cut_short(&self, stripe: usize) {
         if self.policy.load().cut_short() == CutShort::NotAccepted {
-            self.ended(stripe, Outcome::Timeout, (Duration::ZERO, 0), Instant::now());
+            self.ended(stripe, Outcome::Timeout, (Duration::ZERO, 0), Moment::now());
         }
     }
 

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use outrigger_core::{Classify, Complete, End, Outcome};
+use outrigger_core::{Classify, Complete, End, Moment, Outcome};
 use tokio::time::Instant;
 
 use super::limit::{Relay, Stripe};
@@ -67,7 +67,7 @@ impl<O, C> AdaptivePermit<O, C> {
     /// The call is over. A `Success` tells its latency, a `Failure` and a `Timeout` are drops, and
     /// what is `Ignored` counts for nothing.
     pub fn finish(self, outcome: Outcome) {
-        self.finish_at(outcome, Instant::now());
+        self.finish_at(outcome, Moment::now());
     }
 
     /// As [`finish`](Self::finish), where the time is known.
@@ -94,7 +94,7 @@ where
         let Some(held) = &self.held else { return };
         let is_answer = result.is_ok();
         let outcome = self.classifier.classify(result);
-        let now = Instant::now();
+        let now = Moment::now();
         if !is_answer {
             return self.tell(outcome, None, now);
         }
@@ -120,7 +120,7 @@ impl<O, C> Complete for AdaptivePermit<O, C> {
             End::BodyFailed => Outcome::Failure,
             _ => self.head,
         };
-        self.tell(outcome, Some(latency), Instant::now());
+        self.tell(outcome, Some(latency), Moment::now());
     }
 }
 
@@ -130,7 +130,7 @@ impl<O, C> Drop for AdaptivePermit<O, C> {
         match self.latency {
             Some(latency) => {
                 let sample = (latency, in_flight);
-                stripe.shared.ended(stripe.index, self.head, sample, Instant::now());
+                stripe.shared.ended(stripe.index, self.head, sample, Moment::now());
             }
             None => stripe.shared.was_cut_short(stripe.index),
         }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Observe, Rejection};
+use outrigger_core::{Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection};
 use tokio::time::Instant;
 
 use super::{
@@ -203,7 +203,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
             let refusal = ConcurrencyRefusal::LimitReached;
             return Entry::Refused(shared.refuse(refusal, asking.criticality));
         }
-        let now = Instant::now();
+        let now = Moment::now();
         match shared.gate.enter(asking, may_wait, now) {
             Answer::In => Entry::Admitted(Permit::counted(Arc::clone(stripe))),
             Answer::Waits(key, displaced) => {
@@ -222,7 +222,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
         let stripe = self.stripe();
         let shared = &*stripe.shared;
         let criticality = asking.criticality;
-        match shared.gate.enter(asking, false, Instant::now()) {
+        match shared.gate.enter(asking, false, Moment::now()) {
             Answer::In => return Permit::counted(Arc::clone(stripe)),
             Answer::Refused(ConcurrencyRefusal::LimitReached)
                 if may_wait && shared.policy.load().max_waiting() > 0 =>

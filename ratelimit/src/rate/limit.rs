@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_core::{Enforcement, Idle, Live, Observe, Rejection};
+use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Rejection};
 use tokio::time::Instant;
 
 use super::{
@@ -175,7 +175,7 @@ impl<O: Observe<RateLimitEvent>> RateLimit<O> {
         if enforcement == Enforcement::Disabled {
             return RateEntry::Admitted;
         }
-        let now = Instant::now();
+        let now = Moment::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return self.refuse(RateRefusal::NoTimeToWait, cost, None);
         }

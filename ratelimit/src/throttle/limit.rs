@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use fastrand::Rng;
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Observe, Rejection};
+use outrigger_core::{Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection};
 use tokio::time::Instant;
 
 use super::{
@@ -151,7 +151,7 @@ impl<O: Observe<ClientThrottleEvent>> ClientThrottle<O> {
         if enforcement == Enforcement::Disabled {
             return Ok(ThrottlePermit::uncounted());
         }
-        if let Err(refusal) = shared.engine.admit(criticality, Instant::now()) {
+        if let Err(refusal) = shared.engine.admit(criticality, Moment::now()) {
             let shadow = enforcement == Enforcement::Shadow;
             shared.tell_refused(refusal, criticality, shadow);
             if !shadow {

@@ -1,3 +1,4 @@
+use outrigger_core::Moment;
 use tokio::time::Instant;
 
 use super::{BackupDelay, CurrentRetry};
@@ -6,7 +7,7 @@ use super::{BackupDelay, CurrentRetry};
 pub(super) fn learn_latency<O>(retry: &CurrentRetry<O>, sent_at: Option<Instant>, end: LatencyOf) {
     let Some(BackupDelay::Quantile(_)) = retry.policy().backup_delay() else { return };
     let Some(sent_at) = sent_at else { return };
-    let now = Instant::now();
+    let now = Moment::now();
     let latency = now.saturating_duration_since(sent_at);
     match end {
         LatencyOf::Whole => retry.retry().latencies().record(latency, now),

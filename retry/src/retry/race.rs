@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{CarryContext, Classify, Enforcement, Observe, Outcome, Rejection};
+use outrigger_core::{CarryContext, Classify, Enforcement, Moment, Observe, Outcome, Rejection};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
@@ -90,7 +90,7 @@ where
         response: S::Future,
     ) -> Self {
         let policy = retry.policy();
-        let now = needs_start(policy).then(Instant::now);
+        let now = needs_start(policy).then(Moment::now);
         let mut backup_at = None;
         if let Some(now) = now {
             plan.begin(now);
@@ -289,7 +289,7 @@ where
         let retry = this.retry.retry();
         let waits =
             more.waits.get_or_insert_with(|| policy.backoff().waits(retry.seeds().next_seed()));
-        let planned = this.plan.wait_after_failure(policy, advice.pushback, waits, Instant::now);
+        let planned = this.plan.wait_after_failure(policy, advice.pushback, waits, Moment::now);
         let wait = match planned {
             Ok(wait) => wait,
             Err(reason) => return self.stop(reason),
@@ -304,7 +304,7 @@ where
                 let number = this.plan.next_number();
                 retry.tell(RetryEvent::RetryScheduled { number, wait });
                 // A wait beyond all time is one that a policy cannot have.
-                Instant::now().checked_add(wait)
+                Moment::now().checked_add(wait)
             }
         };
         self.plan_next(at, AttemptKind::Retry, Some(share));
@@ -430,7 +430,7 @@ where
         if let Some(share) = share {
             share.send();
         }
-        let now = needs_start(this.retry.policy()).then(Instant::now);
+        let now = needs_start(this.retry.policy()).then(Moment::now);
         let response = service.call(request);
         retry.tell(RetryEvent::AttemptSent { number, kind, shadow: false });
         let attempt = Attempt::new(number, kind, now, response);

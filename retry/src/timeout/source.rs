@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrigger_core::{AttemptContext, CarryContext, Live, LiveReader, NameMethod, PerMethod};
+use outrigger_core::{
+    AttemptContext, CarryContext, Live, LiveReader, Moment, NameMethod, PerMethod,
+};
 use tokio::time::Instant;
 
 use super::TimeoutPolicy;
@@ -81,7 +83,7 @@ pub struct Now {
 impl Now {
     /// The present.
     pub fn get(&mut self) -> Instant {
-        *self.read.get_or_insert_with(Instant::now)
+        *self.read.get_or_insert_with(Moment::now)
     }
 }
 
