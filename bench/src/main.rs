@@ -10,6 +10,7 @@ mod kit;
 mod overhead;
 mod results;
 mod row;
+mod rpc;
 mod sim;
 mod window;
 
@@ -38,6 +39,8 @@ enum What {
     Contention,
     /// What it costs to record a call, by how many are in the window.
     Window,
+    /// Real calls of gRPC over loopback: throughput, latency, CPU time.
+    Rpc,
     /// Simulated: the slowest calls, with and without backup requests.
     Tail,
     /// Simulated: a retry storm after a brown-out.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         What::Overhead => vec![overhead::run(quick)],
         What::Contention => vec![contention::run(quick)],
         What::Window => vec![window::run(quick)],
+        What::Rpc => vec![rpc::run(quick)],
         What::Tail => vec![sim::tail::run(quick)],
         What::Storm => vec![sim::storm::run(quick)],
         What::Herd => vec![sim::herd::run(quick)],

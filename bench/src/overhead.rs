@@ -2,8 +2,8 @@
 
 mod other_peers;
 mod ours;
-mod tower_layers;
-mod tower_resilience;
+pub(crate) mod tower_layers;
+pub(crate) mod tower_resilience;
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// A time that does not end while anything is measured.
-const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// A limit that no case comes near.
-const PLENTY: u32 = 1_000_000;
+pub(crate) const PLENTY: u32 = 1_000_000;
 
 pub(crate) fn cases(runtime: &Runtime) -> Vec<Case> {
     let _inside = runtime.enter();
