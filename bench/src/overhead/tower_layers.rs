@@ -93,9 +93,9 @@ impl tower::hedge::Policy<u64> for Always {
     }
 }
 
-fn pending(
+pub(crate) fn pending(
     endpoints: usize,
-) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Send {
+) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Send + 'static {
     let loaded = |_| PendingRequests::new(inner(), CompleteOnResponse::default());
     Balance::new(ServiceList::new((0..endpoints).map(loaded)))
 }

@@ -108,6 +108,48 @@ pub(super) fn all(runtime: &Runtime, server: SocketAddr) -> (Vec<Case>, Promethe
         Case::new("unary_layers", "outrigger", AroundChannel(by_hand)),
         Case::new("unary_observe", "outrigger", AroundChannel(observed)),
     ];
+    let mut cases = cases;
+    let f = || channel.clone().map_err(status);
+    use tower::Layer;
+    cases.push(Case::new(
+        "x_conc",
+        "o",
+        AroundChannel(ConcurrencyLimitLayer::new(concurrency()).grpc().layer(f())),
+    ));
+    cases.push(Case::new(
+        "x_retry",
+        "o",
+        AroundChannel(RetryLayer::new(retry()).grpc().replay(ReplayTonic::default()).layer(f())),
+    ));
+    cases.push(Case::new(
+        "x_retry_nonidem",
+        "o",
+        AroundChannel(
+            RetryLayer::new(RetryPolicy::failure().build().unwrap())
+                .grpc()
+                .replay(ReplayTonic::default())
+                .layer(f()),
+        ),
+    ));
+    cases.push(Case::new(
+        "x_breaker",
+        "o",
+        AroundChannel(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc().layer(f())),
+    ));
+    cases.push(Case::new(
+        "x_timeout",
+        "o",
+        AroundChannel(TimeoutLayer::after(HOUR).grpc().layer(f())),
+    ));
+    cases.push(Case::new("x_none", "o", AroundChannel(f())));
+    let g = |t: &str| {
+        Governance::new(PolicySet::parse("p.yaml", t, Format::Yaml).unwrap())
+            .tonic_client()
+            .layer(f())
+    };
+    cases.push(Case::new("g_empty", "o", AroundChannel(g("{}"))));
+    cases.push(Case::new("g_noretry", "o", AroundChannel(g("defaults:\n  attempt_timeout: 1h\n  concurrency_limit: 1000000\n  circuit_breaker: {}\n"))));
+    cases.push(Case::new("g_nonidem", "o", AroundChannel(g("defaults:\n  attempt_timeout: 1h\n  concurrency_limit: 1000000\n  circuit_breaker: {}\n  retry: {mode: failure}\n"))));
     (cases, scrape)
 }
 
