@@ -111,7 +111,7 @@ fn text(rows: &[Row], date: &str, machine: &str) -> String {
         versions(),
     );
     let _ = write!(page, "\n## Targets\n\n{}", aims(rows));
-    for (group, about) in GROUPS {
+    for &(group, about) in GROUPS {
         let of: Vec<Row> = rows.iter().filter(|row| row.group == group).cloned().collect();
         if of.is_empty() {
             continue;

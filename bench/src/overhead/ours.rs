@@ -132,7 +132,7 @@ fn backup_quantile() -> RetryLayer {
 }
 
 fn balance(endpoints: usize, picker: Picker) -> Balance<Inner> {
-    let balance = Balance::new(valid(BalancePolicy::builder().picker(picker).build()));
+    let balance = Balance::new(valid(BalancePolicy::builder().picker(picker).seed(1).build()));
     balance.replace((0..endpoints).map(|at| Endpoint::new(format!("host-{at}"), inner())));
     balance
 }
