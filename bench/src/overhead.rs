@@ -114,6 +114,7 @@ fn tell(report: &mut Report, cases: &mut [Case], runtime: &Runtime) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::runtime;
 
     #[test]
     fn our_layers_allocate_nothing_on_the_success_path_nor_on_the_refusal_path() {
