@@ -24,6 +24,8 @@ use crate::{
 const CALLS: u64 = 2_000;
 /// Counts may differ from the baseline by so much.
 const TOLERANCE: f64 = 0.05;
+/// The whole name: callgrind takes no pattern here for where to end a part.
+const COUNTED: &str = concat!(module_path!(), "::counted_calls");
 /// How the baseline is replaced.
 const ACCEPT: &str =
     "cargo run --release -p outrigger-bench --no-default-features -- instructions --accept";
@@ -117,8 +119,8 @@ fn count() -> Result<Counts, String> {
     fs::create_dir_all(&folder).map_err(|error| failed("cannot make a folder", &error))?;
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
-        .arg("--toggle-collect=*counted_calls*")
-        .arg("--dump-after=*counted_calls*")
+        .arg(format!("--toggle-collect={COUNTED}"))
+        .arg(format!("--dump-after={COUNTED}"))
         .arg(format!("--callgrind-out-file={}", folder.join("part").display()))
         .arg(program)
         .args(["instructions", "--make-calls"])

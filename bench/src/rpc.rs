@@ -114,7 +114,7 @@ pub(crate) fn run(quick: bool) -> Report {
     report.note("allocs_over_bare: what the layers add on the client's side to each call.");
     let runtime = runtime();
     let (mut cases, recorder) = stacks::all(&runtime, serve());
-    for (in_flight, calls, rounds) in [(1, 512, 81), (64, 2_048, 161)] {
+    for (in_flight, calls, rounds) in [(1, 512, 51), (64, 2_048, 121)] {
         let rounds = if quick { 11 } else { rounds };
         for round in 0..=rounds {
             // Who comes first changes, so that none always follows the same other.

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use outrigger::{Format, Governance, PolicySet};
 use outrigger_circuitbreak::{CircuitBreakerLayer, CircuitBreakerPolicy};
+use outrigger_core::GrpcStatus;
 use outrigger_examples::greeter;
 use outrigger_observability::{FacadeMeter, GovernanceMetrics, ObserveLayer};
 use outrigger_ratelimit::{ConcurrencyLimitLayer, ConcurrencyLimitPolicy};
-use outrigger_retry::{ReplayTonic, RetryLayer, RetryPolicy, TimeoutLayer};
+use outrigger_retry::{Grpc, OneRetry, ReplayTonic, RetryLayer, RetryPolicy, TimeoutLayer};
 use tokio::runtime::Runtime;
 use tonic::{
     Status,
@@ -16,7 +17,7 @@ use tonic::{
     client::GrpcService,
     transport::{Channel, Endpoint},
 };
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::{Case, Client};
 use crate::overhead::{HOUR, PLENTY, tower_layers, tower_resilience};
@@ -96,11 +97,11 @@ pub(super) fn all(runtime: &Runtime, server: SocketAddr) -> (Vec<Case>, Promethe
         .service(fallible.clone());
     let by_hand = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(concurrency()).grpc())
-        .layer(RetryLayer::new(retry()).grpc().replay(ReplayTonic::default()))
+        .layer(retry())
         .layer(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc())
         .layer(TimeoutLayer::after(HOUR).grpc())
-        .service(fallible);
-    let cases = vec![
+        .service(fallible.clone());
+    let mut cases = vec![
         Case::new("unary", "bare", AroundChannel(channel.clone())),
         Case::new("unary", "outrigger", AroundChannel(composed)),
         Case::new("unary", "tower", AroundCall(tower_layers::stack(call(&channel)))),
@@ -108,55 +109,35 @@ pub(super) fn all(runtime: &Runtime, server: SocketAddr) -> (Vec<Case>, Promethe
         Case::new("unary_layers", "outrigger", AroundChannel(by_hand)),
         Case::new("unary_observe", "outrigger", AroundChannel(observed)),
     ];
-    let mut cases = cases;
-    let f = || channel.clone().map_err(status);
-    use tower::Layer;
-    cases.push(Case::new(
-        "x_conc",
-        "o",
-        AroundChannel(ConcurrencyLimitLayer::new(concurrency()).grpc().layer(f())),
-    ));
-    cases.push(Case::new(
-        "x_retry",
-        "o",
-        AroundChannel(RetryLayer::new(retry()).grpc().replay(ReplayTonic::default()).layer(f())),
-    ));
-    cases.push(Case::new(
-        "x_retry_nonidem",
-        "o",
-        AroundChannel(
-            RetryLayer::new(RetryPolicy::failure().build().unwrap())
-                .grpc()
-                .replay(ReplayTonic::default())
-                .layer(f()),
-        ),
-    ));
-    cases.push(Case::new(
-        "x_breaker",
-        "o",
-        AroundChannel(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc().layer(f())),
-    ));
-    cases.push(Case::new(
-        "x_timeout",
-        "o",
-        AroundChannel(TimeoutLayer::after(HOUR).grpc().layer(f())),
-    ));
-    cases.push(Case::new("x_none", "o", AroundChannel(f())));
-    let g = |t: &str| {
-        Governance::new(PolicySet::parse("p.yaml", t, Format::Yaml).unwrap())
-            .tonic_client()
-            .layer(f())
-    };
-    cases.push(Case::new("g_empty", "o", AroundChannel(g("{}"))));
-    cases.push(Case::new("g_noretry", "o", AroundChannel(g("defaults:\n  attempt_timeout: 1h\n  concurrency_limit: 1000000\n  circuit_breaker: {}\n"))));
-    cases.push(Case::new("g_nonidem", "o", AroundChannel(g("defaults:\n  attempt_timeout: 1h\n  concurrency_limit: 1000000\n  circuit_breaker: {}\n  retry: {mode: failure}\n"))));
+    cases.extend(each_alone(fallible));
     (cases, scrape)
+}
+
+/// Each layer of the stack by itself: where the cost of it lies.
+fn each_alone<S>(channel: S) -> [Case; 4]
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Status, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    let limit = ConcurrencyLimitLayer::new(concurrency()).grpc().layer(channel.clone());
+    let breaker = CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc();
+    let breaker = breaker.layer(channel.clone());
+    let timeout = TimeoutLayer::after(HOUR).grpc().layer(channel.clone());
+    [
+        Case::new("unary_limit", "outrigger", AroundChannel(limit)),
+        Case::new("unary_retry", "outrigger", AroundChannel(retry().layer(channel))),
+        Case::new("unary_breaker", "outrigger", AroundChannel(breaker)),
+        Case::new("unary_timeout", "outrigger", AroundChannel(timeout)),
+    ]
 }
 
 fn concurrency() -> ConcurrencyLimitPolicy {
     ConcurrencyLimitPolicy::builder().limit(PLENTY).build().expect("in order")
 }
 
-fn retry() -> RetryPolicy {
-    RetryPolicy::failure().idempotent(true).build().expect("in order")
+fn retry() -> RetryLayer<OneRetry, ReplayTonic, Grpc, GrpcStatus> {
+    let policy = RetryPolicy::failure().idempotent(true).build().expect("in order");
+    RetryLayer::new(policy).grpc().replay(ReplayTonic::default())
 }
