@@ -1,8 +1,8 @@
 //! `instructions`: what a call through each of our layers takes, counted by callgrind.
 //!
-//! The time stands still (tokio's paused clock) and all chance is counted often enough, so that two
-//! runs of one program differ by less than a hundredth. The counts are of one compiler and one
-//! architecture, and are compared with no others.
+//! The time stands still (tokio's paused clock) and what picks by chance is seeded, so that two runs
+//! of one program count the same. The counts are of one compiler and one architecture, and are
+//! compared with no others.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     overhead::{install_recorder, ours},
 };
 
-/// Calls of each case; enough that what they take by chance evens out.
+/// Calls of each case; enough that what begins and ends them does not count.
 const CALLS: u64 = 2_000;
 /// Counts may differ from the baseline by so much.
 const TOLERANCE: f64 = 0.05;
