@@ -78,7 +78,7 @@ fn draw_storm(file: &Path) -> Drawn {
     let fleets = storm::fleets().into_iter().filter(|fleet| shown.contains(&fleet.name));
     let all: Vec<Line> = fleets.map(of).collect();
     let axes =
-        [Axis::plain("s", 0.0..120.0), Axis::plain("calls answered in 500 ms", 0.0..1_000.0)];
+        [Axis::plain("s", 0.0..120.0), Axis::plain("calls answered in 500 ms", 0.0..1_100.0)];
     let title = "A server at a fifth of its capacity from 30 s to 40 s";
     lines(file, title, axes, (SeriesLabelPosition::UpperRight, &all))
 }
@@ -100,9 +100,10 @@ fn draw_limit(file: &Path) -> Drawn {
             begin = ends;
         }
     });
+    let most = limit.iter().map(|(_, limit)| *limit).fold(0.0, f64::max);
     let all = [("limit".to_owned(), limit), ("capacity of the server".to_owned(), capacity)];
-    let axes = [Axis::plain("s", 0.0..300.0), Axis::plain("calls at once", 0.0..60.0)];
-    let title = "The adaptive limit before a server whose capacity changes, load 1.5 times of it";
+    let axes = [Axis::plain("s", 0.0..300.0), Axis::plain("calls at once", 0.0..most * 1.25)];
+    let title = "The adaptive limit before a server whose capacity changes, at 1.5 times its load";
     lines(file, title, axes, (SeriesLabelPosition::UpperLeft, &all))
 }
 
@@ -189,7 +190,7 @@ fn draw_overhead(file: &Path, rows: &[Row]) -> Drawn {
     }
     let names = LAYERS.iter().zip(0_u32..).map(|(layer, number)| {
         let words = layer.trim_end_matches("_no_observe").replace('_', " ");
-        text(&words, (f64::from(number) + 0.12, -0.1))
+        text(&words, (f64::from(number) + 0.12, -0.2))
     });
     chart.draw_series(names)?;
     legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
