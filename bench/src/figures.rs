@@ -28,11 +28,14 @@ pub(crate) fn of(group: &str) -> Option<&'static str> {
     })
 }
 
+/// Draws one figure into a file.
+type Draw<'a> = &'a dyn Fn(&Path) -> Drawn;
+
 /// Draws all figures into `folder`; those of measurements from the rows of `file`.
 pub(crate) fn draw(file: &Path, folder: &Path) -> Drawn {
     fs::create_dir_all(folder)?;
     let rows = read(file)?;
-    let draw: [(&str, &dyn Fn(&Path) -> Drawn); 6] = [
+    let draw: [(&str, Draw<'_>); 6] = [
         ("tail.svg", &draw_tail),
         ("storm.svg", &draw_storm),
         ("limit.svg", &draw_limit),

@@ -42,7 +42,7 @@ impl Case {
         let load = move |runtime: &Runtime, in_flight, calls| {
             let (began, cpu) = (Clock::now(), cpu_time());
             let latencies = runtime.block_on(load(&client, in_flight, calls));
-            Turn { time: began.elapsed(), cpu: cpu_time() - cpu, latencies }
+            Turn { time: began.elapsed(), cpu: cpu_time().saturating_sub(cpu), latencies }
         };
         Self { name, system, load: Box::new(load), turns: Vec::new() }
     }

@@ -44,7 +44,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("ring_lookup_1000", lookup(1_000, ring(160))),
         case("maglev_lookup_1000", lookup(1_000, Picker::maglev())),
         case("client_stack_no_observe", Cloned(client_stack())),
-        case("client_stack_composed_no_observe", Cloned(composed(Governance::new(policies())))),
+        case("client_stack_composed_no_observe", Cloned(composed(&Governance::new(policies())))),
     ]
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn metered() -> Vec<Case> {
         .layer(breaker(policy()).observe(told()))
         .layer(TimeoutLayer::after(HOUR).observe(told()))
         .service(inner());
-    let composed = composed(Governance::with_observer(policies(), told()));
+    let composed = composed(&Governance::with_observer(policies(), told()));
     vec![
         case("observe", Cloned(observe().layer(inner()))),
         case("client_stack", Cloned(stack)),
@@ -174,7 +174,7 @@ fn observe() -> ObserveLayer<Named<outrigger_observability::Plain, Namer>> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a namer")]
-fn name<'a>(_call: &'a u64) -> Option<MethodRef<'a>> {
+fn name(_call: &u64) -> Option<MethodRef<'_>> {
     Some(MethodRef { service: "shop.Orders", method: "Place" })
 }
 
@@ -191,7 +191,7 @@ defaults:
 }
 
 fn composed<O: ObserveGovernance + Send + Sync + 'static>(
-    governance: Governance<O>,
-) -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static {
+    governance: &Governance<O>,
+) -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + use<O> {
     governance.client(name).layer(inner())
 }
