@@ -9,11 +9,11 @@ use std::time::Duration;
 
 /// Throughput with one and with two threads that share the layer.
 pub(crate) fn run(quick: bool) -> Report {
-    let (rounds, turn) = if quick { (15, 2) } else { (101, 10) };
+    let (rounds, turn) = if quick { (15, 2) } else { (31, 6) };
     let turn = Duration::from_millis(turn);
     let runtime = runtime_of_two();
     let mut cases = overhead::cases(&runtime);
-    measure(&mut cases, &runtime, 1, turn);
+    measure(&mut cases, &runtime, (1, turn), || ());
     let mut samples = vec![(Vec::new(), Vec::new()); cases.len()];
     for _ in 0..rounds {
         for (case, (one, two)) in cases.iter_mut().zip(&mut samples) {

@@ -1,25 +1,26 @@
-//! `figures`: the tables worth a picture, drawn as SVG.
+//! `figures`: the tables worth a picture, drawn as SVG and PNG.
 
-use std::{error::Error, fs, path::Path};
+#[path = "../../ratelimit/examples/simulation/mod.rs"]
+#[expect(dead_code, reason = "its examples and tests look at more of it")]
+mod adaptive;
+mod plot;
 
+use std::{fs, path::Path, time::Duration};
+
+use outrigger_ratelimit::{AdaptiveLimit, AdaptiveLimitPolicy};
 use plotters::prelude::*;
 
+use self::plot::{Axis, COLOURS, Drawn, Line, area, axes, legend, lines, png, text};
 use crate::{
     row::{Row, read},
-    sim::{storm, tail},
+    sim::{simulate, storm, tail},
 };
-
-type Drawn = Result<(), Box<dyn Error>>;
-
-const SIZE: (u32, u32) = (860, 420);
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(179, 38, 30), RGBColor(11, 117, 104), RGBColor(217, 154, 28), RGBColor(70, 90, 140)];
-const FONT: (&str, u32) = ("sans-serif", 15);
 
 /// The figure of a group.
 pub(crate) fn of(group: &str) -> Option<&'static str> {
     Some(match group {
         "overhead" => "overhead.svg",
+        "pick" => "pick.svg",
         "tail" => "tail.svg",
         "storm" => "storm.svg",
         "window" => "window.svg",
@@ -27,76 +28,45 @@ pub(crate) fn of(group: &str) -> Option<&'static str> {
     })
 }
 
+/// Draws one figure into a file.
+type Draw<'a> = &'a dyn Fn(&Path) -> Drawn;
+
 /// Draws all figures into `folder`; those of measurements from the rows of `file`.
 pub(crate) fn draw(file: &Path, folder: &Path) -> Drawn {
     fs::create_dir_all(folder)?;
     let rows = read(file)?;
-    draw_tail(&folder.join("tail.svg"))?;
-    draw_storm(&folder.join("storm.svg"))?;
-    draw_overhead(&folder.join("overhead.svg"), &rows)?;
-    draw_window(&folder.join("window.svg"), &rows)
-}
-
-/// A line with its name.
-type Line = (String, Vec<(f64, f64)>);
-
-fn lines(
-    file: &Path,
-    (title, x, y): (&str, &str, &str),
-    (x_range, y_range): (std::ops::Range<f64>, std::ops::Range<f64>),
-    lines: &[Line],
-) -> Drawn {
-    let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
-        .build_cartesian_2d(x_range, y_range)?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .x_desc(x)
-        .y_desc(y)
-        .label_style(FONT)
-        .axis_desc_style(FONT)
-        .draw()?;
-    for ((name, points), colour) in lines.iter().zip(COLOURS) {
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    let draw: [(&str, Draw<'_>); 6] = [
+        ("tail.svg", &draw_tail),
+        ("storm.svg", &draw_storm),
+        ("limit.svg", &draw_limit),
+        ("overhead.svg", &|file| draw_overhead(file, &rows)),
+        ("pick.svg", &|file| draw_pick(file, &rows)),
+        ("window.svg", &|file| draw_window(file, &rows)),
+    ];
+    for (name, draw) in draw {
+        let file = folder.join(name);
+        draw(&file)?;
+        png(&file)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font(FONT)
-        .draw()?;
-    root.present()?;
     Ok(())
 }
 
-/// Which share of the calls takes longer than so many milliseconds.
+/// The share of calls that take longer than so many milliseconds.
 fn draw_tail(file: &Path) -> Drawn {
     let names = ["no backup request", "after 13 ms", "after the live p99"];
     let of = |(name, (_, policy)): (&str, (&str, _))| {
         let played = tail::play(policy, 200);
         let points = (0..=80).map(|step| {
             let exponent = f64::from(step) / 20.0;
-            (played.latencies.quantile(1.0 - 10_f64.powf(-exponent)), exponent)
+            (played.latencies.quantile(1.0 - 10_f64.powf(-exponent)), -exponent)
         });
-        (name.to_owned(), points.map(|(ms, exponent)| (exponent, ms)).collect())
+        (name.to_owned(), points.collect())
     };
     let all: Vec<Line> = names.into_iter().zip(tail::policies()).map(of).collect();
-    let words = (
-        "Latency by quantile, with and without backup requests",
-        "nines of the quantile: 2 is p99, 4 is p99.99",
-        "ms",
-    );
-    lines(file, words, (0.0..4.0, 0.0..90.0), &all)
+    let axes =
+        [Axis::plain("ms", 0.0..70.0), Axis::powers("share of calls that take longer", -4.0..0.0)];
+    let title = "Calls that take longer, with and without backup requests";
+    lines(file, title, axes, (SeriesLabelPosition::UpperRight, &all))
 }
 
 fn draw_storm(file: &Path) -> Drawn {
@@ -111,31 +81,93 @@ fn draw_storm(file: &Path) -> Drawn {
     };
     let fleets = storm::fleets().into_iter().filter(|fleet| shown.contains(&fleet.name));
     let all: Vec<Line> = fleets.map(of).collect();
-    let words =
-        ("A server at a fifth of its capacity from 30 s to 40 s", "s", "calls answered in 500 ms");
-    lines(file, words, (0.0..120.0, 0.0..1_000.0), &all)
+    let axes =
+        [Axis::plain("s", 0.0..120.0), Axis::plain("calls answered in 500 ms", 0.0..1_100.0)];
+    let title = "A server at a fifth of its capacity from 30 s to 40 s";
+    lines(file, title, axes, (SeriesLabelPosition::UpperRight, &all))
+}
+
+/// The adaptive limit before a server whose capacity is halved and doubled, at 1.5 times its load.
+fn draw_limit(file: &Path) -> Drawn {
+    const CAPACITIES: [usize; 5] = [20, 10, 20, 40, 20];
+    let phases = CAPACITIES.map(|capacity| adaptive::phase(60, capacity, 1.5));
+    let mut limit = Vec::new();
+    let mut capacity = Vec::new();
+    simulate(async {
+        let mut server =
+            adaptive::Server::new(AdaptiveLimit::new(AdaptiveLimitPolicy::default()), 7);
+        let mut begin = Duration::ZERO;
+        for phase in &phases {
+            let ends = begin + phase.lasts;
+            capacity.extend([begin, ends].map(|at| (at.as_secs_f64(), phase.capacity_f64())));
+            server.run(phase, |at, now| limit.push(((begin + at).as_secs_f64(), f64::from(now))));
+            begin = ends;
+        }
+    });
+    let most = limit.iter().map(|(_, limit)| *limit).fold(0.0, f64::max);
+    let all = [("limit".to_owned(), limit), ("capacity of the server".to_owned(), capacity)];
+    let axes = [Axis::plain("s", 0.0..300.0), Axis::plain("calls at once", 0.0..most * 1.25)];
+    let title = "The adaptive limit before a server whose capacity changes, at 1.5 times its load";
+    lines(file, title, axes, (SeriesLabelPosition::UpperLeft, &all))
+}
+
+/// The points of one system, by a number in the name of each row.
+fn points(
+    rows: &[Row],
+    (group, system, metric): (&str, &str, &str),
+    number: impl Fn(&str) -> Option<f64>,
+) -> Vec<(f64, f64)> {
+    let rows = rows
+        .iter()
+        .filter(|row| row.group == group && row.system == system && row.metric == metric);
+    let points = rows.filter_map(|row| Some((number(&row.name)?, row.value.max(1.0).log10())));
+    points.collect()
 }
 
 fn draw_window(file: &Path, rows: &[Row]) -> Drawn {
+    let power = |name: &str| name.strip_prefix("10^")?.split(' ').next()?.parse().ok();
     let of = |system: &str| {
-        let rows = rows.iter().filter(|row| row.group == "window" && row.system == system);
-        let power = |row: &Row| row.name.trim_start_matches("10^").split(' ').next()?.parse().ok();
-        let points = rows.filter_map(|row| Some((power(row)?, row.value.max(1.0).log10())));
-        (system.to_owned(), points.collect())
+        (system.to_owned(), points(rows, ("window", system, "ns_per_record"), power))
     };
     let all: Vec<Line> = ["tower-resilience", "outrigger"].map(of).into();
-    let words = (
-        "A call through a breaker, by calls in its window of time",
-        "calls in the window: powers of ten",
-        "ns: powers of ten",
-    );
-    lines(file, words, (1.0..6.0, 0.0..5.0), &all)
+    let axes = [Axis::powers("calls in the window", 1.0..6.0), Axis::powers("ns", 1.0..5.0)];
+    let title = "A call through a breaker, by calls in its window of time";
+    lines(file, title, axes, (SeriesLabelPosition::UpperRight, &all))
+}
+
+fn draw_pick(file: &Path, rows: &[Row]) -> Drawn {
+    const SHOWN: [(&str, &str, &str); 6] = [
+        ("weighted_random", "bare", "weighted random, scanned as Kitex does"),
+        ("weighted_random", "outrigger", "weighted random"),
+        ("p2c", "tower", "tower: p2c, a whole call"),
+        ("p2c", "outrigger", "least of two"),
+        ("ring", "outrigger", "ring"),
+        ("ring", "hashring", "hashring: ring, look-up alone"),
+    ];
+    let of = |(picker, system, words): (&str, &str, &str)| {
+        let number = |name: &str| {
+            let (own, endpoints) = name.rsplit_once('_')?;
+            let endpoints: f64 = endpoints.parse().ok()?;
+            (own == picker).then(|| endpoints.log10())
+        };
+        (words.to_owned(), points(rows, ("pick", system, "ns_per_pick"), number))
+    };
+    let all: Vec<Line> = SHOWN.map(of).into();
+    let axes = [Axis::powers("endpoints", 1.0..5.0), Axis::powers("ns for a pick", 0.0..5.0)];
+    let title = "What a pick costs, by the number of endpoints";
+    lines(file, title, axes, (SeriesLabelPosition::UpperLeft, &all))
 }
 
 /// What a layer costs above a bare call, of all systems that have it.
 fn draw_overhead(file: &Path, rows: &[Row]) -> Drawn {
-    const LAYERS: [&str; 5] =
-        ["breaker_closed", "concurrency_limit", "rate_limit", "timeout", "retry_first_ok"];
+    const LAYERS: [&str; 6] = [
+        "breaker_closed",
+        "concurrency_limit",
+        "rate_limit",
+        "timeout",
+        "retry_first_ok",
+        "client_stack_no_observe",
+    ];
     const SYSTEMS: [&str; 3] = ["tower-resilience", "outrigger", "tower"];
     let value = |name: &str, system: &str| {
         let is = |row: &&Row| {
@@ -146,21 +178,9 @@ fn draw_overhead(file: &Path, rows: &[Row]) -> Drawn {
         };
         rows.iter().find(is).map(|row| row.value.max(1.0))
     };
-    let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption("What a layer costs above a bare call, ns, powers of ten", ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
-        .build_cartesian_2d(0.0..5.0, 0.0..4.0)?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .disable_x_mesh()
-        .x_labels(0)
-        .label_style(FONT)
-        .draw()?;
+    let root = area(file);
+    let (x, y) = (Axis::plain("", 0.0..6.0), Axis::powers("ns", 0.0..4.0));
+    let mut chart = axes(&root, "What a layer costs above a bare call", &x, &y)?;
     for ((system, colour), place) in SYSTEMS.into_iter().zip(COLOURS).zip(0_u32..) {
         let bars = LAYERS.iter().zip(0_u32..).filter_map(|(layer, number)| {
             let left = f64::from(number) + 0.1 + 0.27 * f64::from(place);
@@ -173,16 +193,11 @@ fn draw_overhead(file: &Path, rows: &[Row]) -> Drawn {
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
     }
     let names = LAYERS.iter().zip(0_u32..).map(|(layer, number)| {
-        Text::new((*layer).to_owned(), (f64::from(number) + 0.15, -0.12), FONT)
+        let words = layer.trim_end_matches("_no_observe").replace('_', " ");
+        text(&words, (f64::from(number) + 0.12, -0.2))
     });
     chart.draw_series(names)?;
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font(FONT)
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
     root.present()?;
     Ok(())
 }

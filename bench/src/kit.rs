@@ -154,6 +154,11 @@ impl Case {
         Self { name, system, calls: Box::new(calls), per_turn: 1, ns: Vec::new() }
     }
 
+    /// Makes so many calls.
+    pub(crate) fn make(&mut self, runtime: &Runtime, calls: u64) {
+        self.calls.run(runtime, calls);
+    }
+
     /// Warms up and finds out how many calls a turn has.
     fn settle(&mut self, runtime: &Runtime, turn: Duration) {
         let mut calls = 64;
@@ -221,7 +226,13 @@ impl Case {
 }
 
 /// Lets all cases take turns, round after round, so that a busy machine troubles them alike.
-pub(crate) fn measure(cases: &mut [Case], runtime: &Runtime, rounds: u32, turn: Duration) {
+/// `after_round` belongs to none of them.
+pub(crate) fn measure(
+    cases: &mut [Case],
+    runtime: &Runtime,
+    (rounds, turn): (u32, Duration),
+    after_round: impl Fn(),
+) {
     for case in &mut *cases {
         case.settle(runtime, turn);
     }
@@ -229,6 +240,7 @@ pub(crate) fn measure(cases: &mut [Case], runtime: &Runtime, rounds: u32, turn: 
         for case in &mut *cases {
             case.take_turn(runtime);
         }
+        after_round();
     }
 }
 

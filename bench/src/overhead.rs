@@ -1,32 +1,53 @@
 //! `overhead`: the time and the heap of one call through each layer, ours and the peers'.
 
+#[cfg(feature = "peers")]
+mod metered;
+#[cfg(feature = "peers")]
 mod other_peers;
-mod ours;
-mod tower_layers;
-mod tower_resilience;
+pub(crate) mod ours;
+#[cfg(feature = "peers")]
+pub(crate) mod tower_layers;
+#[cfg(feature = "peers")]
+pub(crate) mod tower_resilience;
 
+#[cfg(feature = "peers")]
+use std::io;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::runtime::Runtime;
 
+use crate::kit::{Case, Cloned, inner};
+#[cfg(feature = "peers")]
 use crate::{
-    kit::{Case, Cloned, inner, measure, runtime},
+    kit::{measure, runtime},
     row::Report,
 };
 
 /// A time that does not end while anything is measured.
-const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// A limit that no case comes near.
-const PLENTY: u32 = 1_000_000;
+pub(crate) const PLENTY: u32 = 1_000_000;
 
+/// Installs the recorder of this process, and gives what it is told that a scrape is over.
+pub(crate) fn install_recorder() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).expect("the only one");
+    handle
+}
+
+/// Who records no metrics: all of one name together, ours first.
 pub(crate) fn cases(runtime: &Runtime) -> Vec<Case> {
     let _inside = runtime.enter();
     let mut cases = vec![Case::new("bare", "bare", Cloned(inner()))];
     cases.extend(ours::cases());
-    cases.extend(tower_layers::cases());
-    cases.extend(tower_resilience::cases());
-    cases.extend(other_peers::cases());
-    // Stable: a name's first system is ours.
+    #[cfg(feature = "peers")]
+    {
+        cases.extend(tower_layers::cases());
+        cases.extend(tower_resilience::cases());
+        cases.extend(other_peers::cases());
+    }
     let mut names: Vec<&str> = Vec::new();
     for case in &cases {
         if !names.contains(&case.name) {
@@ -38,11 +59,22 @@ pub(crate) fn cases(runtime: &Runtime) -> Vec<Case> {
     cases
 }
 
-pub(crate) fn run(quick: bool) -> Report {
+#[cfg(feature = "peers")]
+pub(crate) fn run(quick: bool) -> io::Result<Report> {
     let (rounds, turn) = if quick { (31, 500) } else { (301, 1_000) };
     let runtime = runtime();
-    let mut cases = cases(&runtime);
-    measure(&mut cases, &runtime, rounds, Duration::from_micros(turn));
+    let recorder = install_recorder();
+    let mut cases = if cfg!(feature = "peer-metrics") {
+        let _inside = runtime.enter();
+        let mut cases = vec![Case::new("bare", "bare", Cloned(inner()))];
+        cases.extend(metered::cases());
+        cases
+    } else {
+        cases(&runtime)
+    };
+    // The recorder keeps every value until it is scraped or told.
+    let after_round = || recorder.run_upkeep();
+    measure(&mut cases, &runtime, (rounds, Duration::from_micros(turn)), after_round);
     let mut report = Report::new("overhead");
     report.note("One call on one thread over an inner service that is ready at once.");
     report.note(
@@ -50,10 +82,20 @@ pub(crate) fn run(quick: bool) -> Report {
     );
     report.note("Heap: by the counting allocator, which makes an allocation 1 to 2 ns slower.");
     report.note("pingora-load-balancing does not build without cmake; its ring stands for it.");
+    report.note("Rows with metrics are of one further program, with those of tower-resilience on.");
+    tell(&mut report, &mut cases, &runtime);
+    if !cfg!(feature = "peer-metrics") {
+        report.append(metered::of_another_build(quick)?);
+    }
+    Ok(report)
+}
+
+#[cfg(feature = "peers")]
+fn tell(report: &mut Report, cases: &mut [Case], runtime: &Runtime) {
     let mut bare = f64::NAN;
-    for case in &mut cases {
+    for case in cases {
         let spread = case.spread();
-        let (allocs, bytes) = case.heap(&runtime);
+        let (allocs, bytes) = case.heap(runtime);
         if case.name == "bare" {
             bare = spread.median;
         }
@@ -67,12 +109,12 @@ pub(crate) fn run(quick: bool) -> Report {
         ];
         report.line(case.name, case.system, &metrics);
     }
-    report
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::runtime;
 
     #[test]
     fn our_layers_allocate_nothing_on_the_success_path_nor_on_the_refusal_path() {

@@ -1,11 +1,18 @@
 //! `report`: writes the rows of a file as a page of tables.
 
-use std::{fmt::Write as _, fs, io, path::Path, process::Command};
+use std::{fmt::Write as _, fs, io, path::Path};
 
-use crate::row::{Row, read, table};
+use crate::{
+    instructions::rustc,
+    row::{Row, read, table},
+    targets,
+};
+
+/// How everything here is made.
+const ALL: &str = "cargo run --release -p outrigger-bench -- all --json bench/results.json";
 
 /// What each group of measurements shows; those of simulations say it themselves.
-const GROUPS: [(&str, &str); 3] = [
+const GROUPS: &[(&str, &str)] = &[
     (
         "overhead",
         "One call through each layer over an inner service that is ready at once: median of many short rounds of all cases in turn, with the spread, and the heap.",
@@ -15,11 +22,57 @@ const GROUPS: [(&str, &str); 3] = [
         "window",
         "A call through a circuit breaker with a window of time, less a bare call, by how many calls are in the window.",
     ),
+    ("pick", "Picking one of many endpoints: cost, build, memory, balance, disruption."),
+    (
+        "rpc",
+        "Real unary calls of tonic over loopback, client and server in one process: no middleware, our stack (composed by `Governance`, by hand, and with metrics), and the peers' stacks of the same layers.",
+    ),
 ];
 
 /// Writes `page` from the rows of `file`.
 pub(crate) fn write(file: &Path, page: &Path, date: &str) -> io::Result<()> {
     fs::write(page, text(&read(file)?, date, &machine()))
+}
+
+/// Today, as far as this machine knows.
+pub(crate) fn today() -> String {
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    now.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The peers, each with its version.
+fn versions() -> String {
+    const PEERS: [&str; 13] = [
+        "tower",
+        "tower-resilience-circuitbreaker",
+        "tower-resilience-bulkhead",
+        "tower-resilience-retry",
+        "failsafe",
+        "recloser",
+        "seatbelt",
+        "governor",
+        "tower_governor",
+        "hashring",
+        "pingora-ketama",
+        "tonic",
+        "tokio",
+    ];
+    let lock = include_str!("../../Cargo.lock");
+    let version = |name: &&str| {
+        let entry = format!("name = \"{name}\"\nversion = \"");
+        let (_, rest) = lock.split_once(&entry)?;
+        Some(format!("{name} {}", rest.split_once('"')?.0))
+    };
+    PEERS.iter().filter_map(version).collect::<Vec<_>>().join(", ")
+}
+
+/// What was aimed at, as a table.
+pub(crate) fn aims(rows: &[Row]) -> String {
+    let mut page = String::from("| target | measured | at most | |\n| --- | --- | --- | --- |\n");
+    for target in targets::all(rows) {
+        let _ = writeln!(page, "| {} |", target.cells().join(" | "));
+    }
+    page
 }
 
 /// The processor, the compiler.
@@ -28,9 +81,7 @@ fn machine() -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let rustc = Command::new("rustc").arg("--version").output().ok();
-    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    format!("{model}, {cores} cores, {}", rustc.unwrap_or_default())
+    format!("{model}, {cores} cores, {}", rustc())
 }
 
 fn text(rows: &[Row], date: &str, machine: &str) -> String {
@@ -38,9 +89,11 @@ fn text(rows: &[Row], date: &str, machine: &str) -> String {
         "# Results\n\nWritten by `cargo run --release -p outrigger-bench -- report`, {date}, on {machine}. \
          Times of this machine say little; what counts are the ratios of one run, and what is \
          counted. Simulations run the real layers under paused time: the same seed gives the same \
-         figures everywhere. The versions of the peers are those of `Cargo.lock`.\n"
+         figures everywhere.\n\nPeers: {}.\n\nAll of it anew: `{ALL}`.\n",
+        versions(),
     );
-    for (group, about) in GROUPS.into_iter().chain(crate::sim::ABOUT) {
+    let _ = write!(page, "\n## Targets\n\n{}", aims(rows));
+    for (group, about) in GROUPS.iter().copied().chain(crate::sim::ABOUT) {
         let of: Vec<Row> = rows.iter().filter(|row| row.group == group).cloned().collect();
         if of.is_empty() {
             continue;

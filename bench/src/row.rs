@@ -50,6 +50,12 @@ impl Report {
         }));
     }
 
+    /// Adds rows of the same group that were found elsewhere.
+    #[cfg(feature = "peers")]
+    pub(crate) fn append(&mut self, rows: Vec<Row>) {
+        self.rows.extend(rows);
+    }
+
     /// Puts the rows into `file`, in place of those of the same group.
     pub(crate) fn write(&self, file: &Path) -> io::Result<()> {
         let mut all = read(file)?;

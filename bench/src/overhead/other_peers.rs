@@ -9,12 +9,11 @@ use std::{
 };
 
 use failsafe::CircuitBreaker as _;
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use seatbelt::{
     RecoveryInfo, ResilienceContext, breaker::Breaker, hedging::Hedging, retry::Retry,
     timeout::Timeout,
 };
-use tick::Clock;
 use tonic::body::Body;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_governor::{
@@ -22,7 +21,7 @@ use tower_governor::{
 };
 
 use super::HOUR;
-use crate::kit::{Calls, Case, Cloned, Fault, Plain, failing, inner, mixed, runtime};
+use crate::kit::{Calls, Case, Clock, Cloned, Fault, Plain, failing, inner, mixed, runtime};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = seatbelt();
@@ -33,6 +32,14 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("breaker_refusal", "failsafe", failsafe(true)),
         Case::new("rate_limit", "governor", governor(false)),
         Case::new("rate_refusal", "governor", governor(true)),
+        Case::new("rate_limit_std_clock", "governor", governor_by_std_clock()),
+        Case::new(
+            "clock_read",
+            "bare",
+            Plain(|_| {
+                black_box(Clock::now());
+            }),
+        ),
         Case::new("bare_http", "bare", http()),
         Case::new("rate_limit", "tower_governor", tower_governor(false)),
         Case::new("rate_refusal", "tower_governor", tower_governor(true)),
@@ -74,6 +81,17 @@ fn governor(is_used_up: bool) -> impl Calls {
     };
     let limiter = Arc::new(DefaultDirectRateLimiter::direct(quota));
     black_box(limiter.check().is_ok());
+    Plain(move |_| {
+        black_box(limiter.check().is_ok());
+    })
+}
+
+/// With the clock that ours has. governor's own reads the processor's counter.
+fn governor_by_std_clock() -> impl Calls {
+    let quota = Quota::per_second(NonZeroU32::new(1_000_000).expect("not 0"));
+    let quota = quota.allow_burst(NonZeroU32::MAX);
+    let clock = governor::clock::MonotonicClock;
+    let limiter = Arc::new(RateLimiter::direct_with_clock(quota, clock));
     Plain(move |_| {
         black_box(limiter.check().is_ok());
     })
@@ -134,7 +152,7 @@ fn ketama(endpoints: u32) -> impl Calls {
 }
 
 fn seatbelt() -> Vec<Case> {
-    let clock = Clock::new_tokio();
+    let clock = tick::Clock::new_tokio();
     let context = ResilienceContext::new(&clock);
     let breaker = |threshold| {
         Breaker::layer("breaker", &context)

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use outrigger::{Format, Governance, ObserveGovernance, PolicySet};
 use outrigger_circuitbreak::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerPolicy, CircuitBreakerPolicyBuilder,
 };
-use outrigger_core::{InvalidPolicy, Outcome};
+use outrigger_core::{InvalidPolicy, MethodRef, Outcome};
 use outrigger_loadbalance::{
     Balance, BalancePolicy, BalanceService, Endpoint, HashKey, Picker, WithoutKey,
 };
+use outrigger_observability::{FacadeMeter, GovernanceMetrics, Named, ObserveLayer};
 use outrigger_ratelimit::{
     ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimitLayer, RateLimitPolicy,
 };
@@ -20,7 +22,7 @@ use crate::kit::{Calls, Case, Cloned, Fault, Inner, Plain, inner, mixed};
 
 const OURS: &str = "outrigger";
 
-pub(super) fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let slow = policy().slow_calls(HOUR, 0.5, 100);
     let random = Picker::WeightedRandom;
     vec![
@@ -42,6 +44,25 @@ pub(super) fn cases() -> Vec<Case> {
         case("ring_lookup_1000", lookup(1_000, ring(160))),
         case("maglev_lookup_1000", lookup(1_000, Picker::maglev())),
         case("client_stack_no_observe", Cloned(client_stack())),
+        case("client_stack_composed_no_observe", Cloned(composed(&Governance::new(policies())))),
+    ]
+}
+
+/// What records metrics, with the recorder that is installed.
+pub(crate) fn metered() -> Vec<Case> {
+    let told = || GovernanceMetrics::new(FacadeMeter::new());
+    let stack = ServiceBuilder::new()
+        .layer(observe())
+        .layer(concurrency(PLENTY).observe(told()))
+        .layer(retry().observe(told()))
+        .layer(breaker(policy()).observe(told()))
+        .layer(TimeoutLayer::after(HOUR).observe(told()))
+        .service(inner());
+    let composed = composed(&Governance::with_observer(policies(), told()));
+    vec![
+        case("observe", Cloned(observe().layer(inner()))),
+        case("client_stack", Cloned(stack)),
+        case("client_stack_composed", Cloned(observe().layer(composed))),
     ]
 }
 
@@ -111,7 +132,7 @@ fn backup_quantile() -> RetryLayer {
 }
 
 fn balance(endpoints: usize, picker: Picker) -> Balance<Inner> {
-    let balance = Balance::new(valid(BalancePolicy::builder().picker(picker).build()));
+    let balance = Balance::new(valid(BalancePolicy::builder().picker(picker).seed(1).build()));
     balance.replace((0..endpoints).map(|at| Endpoint::new(format!("host-{at}"), inner())));
     balance
 }
@@ -144,4 +165,33 @@ fn client_stack() -> impl Service<u64, Response = u64, Error = Fault> + Clone + 
         .layer(breaker(policy()))
         .layer(TimeoutLayer::after(HOUR))
         .service(inner())
+}
+
+type Namer = fn(&u64) -> Option<MethodRef<'_>>;
+
+fn observe() -> ObserveLayer<Named<outrigger_observability::Plain, Namer>> {
+    ObserveLayer::client().meter(FacadeMeter::new()).name_methods(name as Namer)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a namer")]
+fn name(_call: &u64) -> Option<MethodRef<'_>> {
+    Some(MethodRef { service: "shop.Orders", method: "Place" })
+}
+
+/// The layers of `client_stack`, as a policy file says them.
+fn policies() -> PolicySet {
+    const TEXT: &str = "
+defaults:
+  attempt_timeout: 1h
+  concurrency_limit: 1000000
+  circuit_breaker: {}
+  retry: {mode: failure}
+";
+    PolicySet::parse("policies.yaml", TEXT, Format::Yaml).expect("the settings are in order")
+}
+
+fn composed<O: ObserveGovernance + Send + Sync + 'static>(
+    governance: &Governance<O>,
+) -> impl Service<u64, Response = u64, Error = Fault> + Clone + Send + use<O> {
+    governance.client(name).layer(inner())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    BoxError, Layer, Service, ServiceBuilder,
     balance::p2c::Balance,
     buffer::Buffer,
     discover::ServiceList,
@@ -24,7 +24,7 @@ use tower::{
 };
 
 use super::{HOUR, PLENTY};
-use crate::kit::{Calls, Case, Cloned, Fault, Inner, Single, inner};
+use crate::kit::{Calls, Case, Cloned, Inner, Single, inner};
 
 pub(super) fn cases() -> Vec<Case> {
     let places = ConcurrencyLimitLayer::new(PLENTY as usize);
@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("balance_p2c_10", Single(pending(10))),
         case("balance_p2c_10_buffer", Cloned(Buffer::new(pending(10), 1_024))),
         case("balance_p2c_ewma_10", Single(ewma(10))),
-        case("client_stack_no_observe", Cloned(stack())),
+        case("client_stack_no_observe", Cloned(stack(inner()))),
     ]
 }
 
@@ -64,10 +64,10 @@ impl Default for Twice {
     }
 }
 
-impl<E> Policy<u64, u64, E> for Twice {
+impl<R, E> Policy<u64, R, E> for Twice {
     type Future = Ready<()>;
 
-    fn retry(&mut self, _: &mut u64, result: &mut Result<u64, E>) -> Option<Ready<()>> {
+    fn retry(&mut self, _: &mut u64, result: &mut Result<R, E>) -> Option<Ready<()>> {
         if result.is_ok() {
             self.0.deposit();
             return None;
@@ -93,9 +93,9 @@ impl tower::hedge::Policy<u64> for Always {
     }
 }
 
-fn pending(
+pub(crate) fn pending(
     endpoints: usize,
-) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Send {
+) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Send + 'static {
     let loaded = |_| PendingRequests::new(inner(), CompleteOnResponse::default());
     Balance::new(ServiceList::new((0..endpoints).map(loaded)))
 }
@@ -107,11 +107,20 @@ fn ewma(endpoints: usize) -> impl Service<u64, Response = u64, Error = BoxError>
     Balance::new(ServiceList::new((0..endpoints).map(loaded)))
 }
 
-fn stack() -> impl Service<u64, Response = u64, Error = BoxError> + Clone + Send + 'static {
+/// A limit, retries under a budget and a time-out; tower has no breaker.
+pub(crate) fn stack<S>(
+    service: S,
+) -> impl Service<u64, Response = S::Response, Error = BoxError, Future: Send> + Clone + Send + 'static
+where
+    S: Service<u64, Response: Send, Error: Into<BoxError> + Send, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
     ServiceBuilder::new()
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(PLENTY as usize))
         .layer(RetryLayer::new(Twice::default()))
         .layer(TimeoutLayer::new(HOUR))
-        .service(inner().map_err(|fault: Fault| fault))
+        .service(service)
 }

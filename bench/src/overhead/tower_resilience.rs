@@ -29,9 +29,9 @@ pub(super) fn cases() -> Vec<Case> {
         case("rate_limit", Cloned(rate(PLENTY as usize * 1_000))),
         case("rate_refusal", Cloned(used_up())),
         case("timeout", Cloned(times.layer(inner()))),
-        case("retry_first_ok", Cloned(retry::<Fault>().layer(inner()))),
+        case("retry_first_ok", Cloned(retry::<u64, Fault>().layer(inner()))),
         case("backup_armed", Cloned(hedge.layer(inner()))),
-        case("client_stack_no_observe", Cloned(stack())),
+        case("client_stack_no_observe", Cloned(stack(inner()))),
     ]
 }
 
@@ -99,16 +99,25 @@ fn used_up() -> impl Service<u64, Response = u64, Error: Send> + Clone + Send + 
     service
 }
 
-fn retry<E>() -> RetryLayer<u64, u64, E> {
+fn retry<R, E>() -> RetryLayer<u64, R, E> {
     let budget = RetryBudgetBuilder::new().token_bucket().build().expect("in order");
     RetryLayer::builder().max_attempts(3).fixed_backoff(HOUR).budget(budget).build()
 }
 
-fn stack() -> impl Service<u64, Response = u64, Error: Send> + Clone + Send + 'static {
+/// A limit, retries under a budget, a breaker and a time-out.
+pub(crate) fn stack<S>(
+    service: S,
+) -> impl Service<u64, Response = S::Response, Error: Send, Future: Send> + Clone + Send + 'static
+where
+    S: Service<u64, Response: Send, Error: std::error::Error + Send, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
     ServiceBuilder::new()
         .layer(bulkhead(PLENTY as usize))
         .layer(retry())
         .layer(breaker())
         .layer(TimeLimiterLayer::builder().timeout_duration(HOUR).build())
-        .service(inner())
+        .service(service)
 }

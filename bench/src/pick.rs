@@ -1,0 +1,136 @@
+//! `pick`: what it costs to pick an endpoint and to build what picks, by the number of endpoints;
+//! how evenly keys are spread, and how many move when an endpoint leaves or joins.
+
+mod subjects;
+
+use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
+
+use self::subjects::Subject;
+use crate::{
+    kit::{Case, Clock, Plain, Single, float, measure, mixed, nanos, runtime},
+    overhead::tower_layers::pending,
+    row::Report,
+};
+
+/// Picks one of the endpoints that it was made of.
+trait Choose: Send + Sync {
+    /// The endpoint for a key; those who know no keys pick by chance.
+    fn choose(&self, key: u64) -> u32;
+
+    /// Those for many keys whose calls are all under way at once.
+    fn choose_all(&self, keys: u64) -> Vec<u32> {
+        (0..keys).map(|key| self.choose(mixed(key))).collect()
+    }
+}
+
+type Chooser = Arc<dyn Choose>;
+
+/// The name of the picker whose picks cost nothing: what is left is what each call does.
+const NO_PICK: &str = "no_pick";
+
+pub(crate) fn run(quick: bool) -> Report {
+    let mut report = Report::new("pick");
+    report.note("ns_per_pick: ours counts the call as well and gives a service out; lookup_ns is");
+    report.note("that less a picker of the user's own that draws a number and looks nothing up.");
+    report.note("The peers look up and no more; tower has no pick alone, so it is a whole call.");
+    report.note("memory: what is held, of ours with the endpoints and their statistics.");
+    report.note("max_over_mean: of 1 M keys; moved: keys that change owner when one endpoint of");
+    report.note("n leaves or joins; it cannot be less than 1/n, or 1/(n+1).");
+    let sizes: &[u32] = if quick { &[10, 1_000] } else { &[10, 100, 1_000, 10_000, 100_000] };
+    for &endpoints in sizes {
+        of_size(&mut report, endpoints, quick);
+    }
+    report
+}
+
+/// An index with what it took to make it.
+struct Built {
+    subject: &'static Subject,
+    chooser: Chooser,
+    build_ms: f64,
+    kilobytes: f64,
+}
+
+fn build(subject: &'static Subject, endpoints: u32) -> Built {
+    let hosts: Vec<u32> = (0..endpoints).collect();
+    let mut chooser = None;
+    let began = Clock::now();
+    let info = allocation_counter::measure(|| chooser = Some((subject.make)(&hosts)));
+    let build_ms = nanos(began.elapsed()) / 1e6;
+    let held = u64::try_from(info.bytes_current).unwrap_or(0);
+    let chooser = chooser.expect("made just now");
+    Built { subject, chooser, build_ms, kilobytes: float(held) / 1e3 }
+}
+
+fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
+    let built: Vec<Built> = subjects::ALL
+        .iter()
+        .filter(|subject| endpoints <= subject.most_endpoints)
+        .map(|subject| build(subject, endpoints))
+        .collect();
+    let runtime = runtime();
+    let case = |built: &Built| {
+        let chooser = Arc::clone(&built.chooser);
+        let mut number = 0;
+        // Keys are met once each: what a few of them have in the cache says little.
+        let pick = Plain(move |_| {
+            number += 1;
+            black_box(chooser.choose(mixed(number)));
+        });
+        Case::new(built.subject.name, built.subject.system, pick)
+    };
+    let mut cases: Vec<Case> = built.iter().map(case).collect();
+    let inside = runtime.enter();
+    cases.push(Case::new("p2c", "tower", Single(pending(endpoints as usize))));
+    drop(inside);
+    let turns = (if quick { 15 } else { 101 }, Duration::from_micros(300));
+    measure(&mut cases, &runtime, turns, || ());
+    let medians: HashMap<_, f64> =
+        cases.iter_mut().map(|case| ((case.name, case.system), case.spread().median)).collect();
+    let no_pick = medians.get(&(NO_PICK, "outrigger")).copied().unwrap_or(f64::NAN);
+    for Built { subject, chooser, build_ms, kilobytes } in &built {
+        let pick = medians[&(subject.name, subject.system)];
+        let is_ours = subject.system == "outrigger";
+        let lookup = if is_ours { (pick - no_pick).max(0.0) } else { pick };
+        let [spread, leaves, joins] = if subject.by_key && endpoints <= 10_000 {
+            quality(subject, chooser, endpoints, quick)
+        } else {
+            [f64::NAN; 3]
+        };
+        let metrics = [
+            ("ns_per_pick", pick, "ns"),
+            ("lookup_ns", if subject.name == NO_PICK { f64::NAN } else { lookup }, "ns"),
+            ("build_ms", *build_ms, "ms"),
+            ("memory_kb", *kilobytes, "kB"),
+            ("max_over_mean", spread, "x"),
+            ("moved_when_one_leaves", leaves, "ratio"),
+            ("moved_when_one_joins", joins, "ratio"),
+        ];
+        report.line(&format!("{}_{endpoints}", subject.name), subject.system, &metrics);
+    }
+    let tower = medians[&("p2c", "tower")];
+    report.line(&format!("p2c_{endpoints}"), "tower", &[("ns_per_pick", tower, "ns")]);
+}
+
+/// The most loaded endpoint over the mean, and the share of keys that move when one leaves and
+/// when one joins.
+fn quality(subject: &Subject, chooser: &Chooser, endpoints: u32, quick: bool) -> [f64; 3] {
+    let keys = if quick { 100_000 } else { 1_000_000 };
+    let owners = chooser.choose_all(keys);
+    let mut loads = vec![0_u64; endpoints as usize];
+    for &owner in &owners {
+        loads[owner as usize] += 1;
+    }
+    let most = loads.into_iter().max().unwrap_or(0);
+    let some = keys / 5;
+    // A bound looks at calls in flight: as many must be under way as are compared.
+    let owners = if subject.is_bounded { chooser.choose_all(some) } else { owners };
+    let moved = |hosts: Vec<u32>| {
+        let now = (subject.make)(&hosts).choose_all(some);
+        let moved = owners.iter().zip(&now).filter(|(before, after)| before != after).count();
+        float(moved as u64) / float(some)
+    };
+    let left = (0..endpoints).filter(|&host| host != endpoints / 2).collect();
+    let joined = (0..=endpoints).collect();
+    [float(most) * f64::from(endpoints) / float(keys), moved(left), moved(joined)]
+}
