@@ -72,7 +72,7 @@ enum What {
     Tail,
     /// Simulated: a retry storm after a brown-out.
     Storm,
-    /// Simulated: MongoDB's metastable failure.
+    /// Simulated: a metastable failure.
     Metastable,
     /// Simulated: a server comes back to ten thousand clients.
     Herd,

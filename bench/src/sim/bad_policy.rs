@@ -141,7 +141,7 @@ fn play(client: Client, seconds: u64) -> Vec<Seen> {
                     let (book, part) = (book.clone(), book.now.get());
                     let is_read = u64::from(method == "Read");
                     book.note(part, |seen| {
-                        (seen.read, seen.unfinished) = (seen.read + is_read, seen.unfinished + 1)
+                        (seen.read, seen.unfinished) = (seen.read + is_read, seen.unfinished + 1);
                     });
                     async move {
                         let is_well = client.oneshot(method).await.is_ok();

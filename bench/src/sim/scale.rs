@@ -91,7 +91,9 @@ fn play(fleet: Fleet, is_governed: bool) -> Seen {
         spawn_local(async move {
             for (at, health) in [(1, Health::Fails), (2, Health::Well)] {
                 sleep_until(begin + at * third).await;
-                ill.iter().for_each(|instance| instance.set(health));
+                for instance in &ill {
+                    instance.set(health);
+                }
             }
         });
         let callers = clients.into_iter().zip(0_u64..).map(|(client, seed)| {
@@ -107,7 +109,7 @@ fn play(fleet: Fleet, is_governed: bool) -> Seen {
 }
 
 /// A client's calls, at random times.
-async fn call<S>(client: S, seed: u64, (begin, third): (Instant, Duration), seen: Rc<RefCell<Seen>>)
+async fn call<S>(client: S, seed: u64, (begin, third): (Instant, Duration), book: Rc<RefCell<Seen>>)
 where
     S: Service<u64, Response = (), Error = BoxError, Future: 'static> + Clone + 'static,
 {
@@ -119,16 +121,16 @@ where
             break;
         }
         sleep_until(at).await;
-        let (client, seen) = (client.clone(), Rc::clone(&seen));
+        let (client, book) = (client.clone(), Rc::clone(&book));
         spawn_local(async move {
             let is_failed = client.oneshot(seed).await.is_err();
-            let mut seen = seen.borrow_mut();
+            let mut noted = book.borrow_mut();
             let is_ill = (begin + third..begin + 2 * third).contains(&at);
-            seen.calls += 1;
-            seen.failed += u64::from(is_failed);
-            seen.calls_ill += u64::from(is_ill);
-            seen.failed_ill += u64::from(is_ill && is_failed);
-            seen.took.push(at.elapsed());
+            noted.calls += 1;
+            noted.failed += u64::from(is_failed);
+            noted.calls_ill += u64::from(is_ill);
+            noted.failed_ill += u64::from(is_ill && is_failed);
+            noted.took.push(at.elapsed());
         });
     }
 }

@@ -23,7 +23,7 @@ use crate::row::Report;
 /// 100 calls a second; the clients make 167.
 const MEAN: Duration = Duration::from_millis(10);
 const CAPACITY: u64 = 100;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug)]
 struct Governed {

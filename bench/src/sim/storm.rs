@@ -1,6 +1,6 @@
 //! `storm`: a server loses four fifths of its capacity for ten seconds, and plain retries keep it
 //! down for ever after. Source rows: H1, workload MS-1, with all its stacks; and H16, the replay of
-//! a metastable failure of MongoDB (Huang et al., OSDI '22).
+//! a metastable failure of `MongoDB` (Huang et al., OSDI '22).
 
 mod stack;
 
@@ -81,10 +81,11 @@ pub(crate) fn fleets() -> Vec<Fleet> {
 
 /// A fleet's two minutes of MS-1.
 pub(crate) fn play(fleet: Fleet) -> Vec<Second> {
-    play_in(MS_1, fleet)
+    play_in(&MS_1, fleet)
 }
 
-fn play_in(load: Workload, fleet: Fleet) -> Vec<Second> {
+fn play_in(load: &Workload, fleet: Fleet) -> Vec<Second> {
+    let load = load.clone();
     simulate(async move {
         let begin = Instant::now();
         let seconds = Rc::new(RefCell::new(vec![Second::default(); load.seconds]));
@@ -174,7 +175,7 @@ pub(crate) fn run_mongodb(quick: bool) -> Report {
     let scale = if quick { 0.1 } else { 1.0 };
     for (name, loss, fleet, published_good, published_attempts) in mongodb_rows(scale) {
         let load = mongodb(loss, scale);
-        let book = play_in(load.clone(), fleet);
+        let book = play_in(&load, fleet);
         let last = load.seconds - 20..load.seconds - 5;
         report.line(
             name,
@@ -196,8 +197,13 @@ pub(crate) fn run_mongodb(quick: bool) -> Report {
 }
 
 fn mongodb(loss: f64, scale: f64) -> Workload {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "few workers")]
-    let workers = (MONGODB.workers as u32 as f64 * scale) as usize;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "few workers"
+    )]
+    let workers = (MONGODB.workers as f64 * scale) as usize;
     let slowness = 1.0 / (1.0 - loss);
     Workload { workers, per_second: MONGODB.per_second * scale, slowness, ..MONGODB }
 }
@@ -242,7 +248,7 @@ mod tests {
         let [_, plain, mild, governed] = mongodb_rows(scale);
         let played = |(_, loss, fleet, ..): (_, f64, Fleet, f64, f64)| {
             let load = mongodb(loss, scale);
-            let book = play_in(load.clone(), fleet);
+            let book = play_in(&load, fleet);
             (recovery(&book, &load.brown_out), good(&book, 30..45))
         };
         assert_eq!(played(plain).0, None);

@@ -98,8 +98,8 @@ fn world(sees: Sees) -> World {
         let policy = policy(sees, own).seed(seed).build().expect("a valid policy");
         let balance = Balance::new(policy);
         let zones = ZONES.iter().zip(&hosts);
-        let seen = zones.filter(|(zone, _)| sees != Sees::OwnZone || *zone == own);
-        balance.replace(seen.flat_map(|(zone, hosts)| {
+        let known = zones.filter(|(zone, _)| sees != Sees::OwnZone || *zone == own);
+        balance.replace(known.flat_map(|(zone, hosts)| {
             hosts.iter().enumerate().map(move |(number, host)| {
                 Endpoint::new(format!("{zone}{number}"), host.clone()).zone(*zone)
             })
@@ -123,7 +123,7 @@ fn play(sees: Sees, seconds: u64) -> Vec<Part> {
                 let _early = host.take_asked();
             }
             let late = half(&world, seconds, 2 * seed + 1).await;
-            parts.push(part(&world, (of_a + of_b) as u64, early, late));
+            parts.push(part(&world, (of_a + of_b) as u64, &early, late));
             sleep(1_000 * MS).await;
         }
         parts
@@ -151,11 +151,11 @@ async fn half(world: &World, seconds: u64, seed: u64) -> [Calls; 3] {
     calls.take()
 }
 
-fn part(world: &World, gone: u64, early: [Calls; 3], late: [Calls; 3]) -> Part {
+fn part(world: &World, gone: u64, early: &[Calls; 3], late: [Calls; 3]) -> Part {
     let sum = |calls: &[Calls; 3], of: fn(&Calls) -> u64| calls.iter().map(of).sum::<u64>();
     let (all, failed) = (sum(&late, |calls| calls.all), sum(&late, |calls| calls.failed));
     let errors =
-        share(failed + sum(&early, |calls| calls.failed), all + sum(&early, |calls| calls.all));
+        share(failed + sum(early, |calls| calls.failed), all + sum(early, |calls| calls.all));
     let asked: Vec<Vec<u64>> =
         world.hosts.iter().map(|hosts| hosts.iter().map(Instance::take_asked).collect()).collect();
     let answered: u64 = asked.iter().flatten().sum();

@@ -105,22 +105,33 @@ impl Fleet {
 
 /// All rows of H1, then those of it which are ours.
 pub(super) fn fleets(workers: usize) -> Vec<Fleet> {
-    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    let four = |name| Fleet::plain(name, 3);
+    let ours = |name, clients| Fleet::governed(name, 3, workers).clients(clients);
+    let adaptive = ours("budget 10 % and adaptive limit, 100 clients", 100);
+    let own = [
+        ours("budget 10 % and concurrency limit 20, 100 clients", 100),
+        ours("budget 10 % and concurrency limit 20, 1 000 clients", 1_000),
+        adaptive.server(Server::Adaptive),
+    ];
+    clients_alone().into_iter().chain(with_server(workers)).chain(own).collect()
+}
+
+fn four(name: &'static str) -> Fleet {
+    Fleet::plain(name, 3)
+}
+
+fn budget(ratio: f64, reserve: u64) -> RetryBudgetPolicy {
+    let builder = RetryBudgetPolicy::builder().ratio(ratio).reserve(reserve);
+    builder.window(Duration::from_secs(10)).build().expect("a valid policy")
+}
+
+/// H1's rows in which the server has a queue without end.
+fn clients_alone() -> Vec<Fleet> {
     let jittered = Fleet {
         backoff: Backoff::exponential(100 * MS, 1_000 * MS),
         ..four("4 attempts, full jitter 0.1 to 1 s")
     };
     let grpc = RetryBudgetPolicy::throttling(10, 0.1).expect("a valid policy");
-    let budget = |ratio: f64, reserve: u64| {
-        let builder = RetryBudgetPolicy::builder().ratio(ratio).reserve(reserve);
-        builder.window(Duration::from_secs(10)).build().expect("a valid policy")
-    };
-    let queue = |max_waiting, max_wait| Server::Limit { running: workers, max_waiting, max_wait };
-    let second = 1_000 * MS;
-    let (two, tight) = (Guard::Throttle { k: 2.0 }, Guard::Throttle { k: 1.1 });
-    let expired = Server::DropsExpired { workers };
-    let all = [
+    vec![
         Fleet::plain("1 attempt", 0).published([16.0, 697.0, 692.0, 1.0, 16.0]),
         four("4 attempts at once").published([16.0, 0.0, 0.0, 3.81, NEVER]),
         jittered.published([16.0, 0.0, 0.0, 3.79, NEVER]),
@@ -144,10 +155,23 @@ pub(super) fn fleets(workers: usize) -> Vec<Fleet> {
         four("breaker 50 %/20 calls/10 s")
             .guard(Guard::Breaker)
             .published([16.0, 699.0, 695.0, 0.5, 10.0]),
+        four("SRE throttle K = 2")
+            .guard(Guard::Throttle { k: 2.0 })
+            .published([14.0, 0.0, 269.0, 0.82, NEVER]),
+    ]
+}
+
+/// H1's rows in which the server helps itself.
+fn with_server(workers: usize) -> Vec<Fleet> {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let queue = |max_waiting, max_wait| Server::Limit { running: workers, max_waiting, max_wait };
+    let second = 1_000 * MS;
+    let (two, tight) = (Guard::Throttle { k: 2.0 }, Guard::Throttle { k: 1.1 });
+    let expired = Server::DropsExpired { workers };
+    vec![
         four("server drops expired work")
             .server(expired)
             .published([17.0, 56.0, 57.0, 3.76, NEVER]),
-        four("SRE throttle K = 2").guard(two).published([14.0, 0.0, 269.0, 0.82, NEVER]),
         four("SRE throttle K = 2 and concurrency limit 20")
             .guard(two)
             .limit(20)
@@ -171,15 +195,7 @@ pub(super) fn fleets(workers: usize) -> Vec<Fleet> {
             .budget(budget(0.1, 0))
             .limit(20)
             .published([204.0, 697.0, 692.0, 1.05, 0.0]),
-    ];
-    let ours = |name, clients| Fleet::governed(name, 3, 10).clients(clients);
-    let adaptive = Fleet::governed("budget 10 % and adaptive limit, 100 clients", 3, 10);
-    let own = [
-        ours("budget 10 % and concurrency limit 20, 100 clients", 100),
-        ours("budget 10 % and concurrency limit 20, 1 000 clients", 1_000),
-        adaptive.clients(100).server(Server::Adaptive),
-    ];
-    all.into_iter().chain(own).collect()
+    ]
 }
 
 /// Reads what a call says of itself from the call, which is nothing else.
