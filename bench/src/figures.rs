@@ -1,19 +1,16 @@
 //! `figures`: the tables worth a picture, drawn as SVG and PNG.
 
-#[path = "../../ratelimit/examples/simulation/mod.rs"]
-#[expect(dead_code, reason = "its examples and tests look at more of it")]
-mod adaptive;
 mod plot;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
-use outrigger_ratelimit::{AdaptiveLimit, AdaptiveLimitPolicy};
+use outrigger_ratelimit::LimitAlgorithm;
 use plotters::prelude::*;
 
 use self::plot::{Axis, COLOURS, Drawn, Line, area, axes, legend, lines, png, text};
 use crate::{
     row::{Row, read},
-    sim::{simulate, storm, tail},
+    sim::{limit, storm, tail},
 };
 
 /// The figure of a group.
@@ -23,6 +20,7 @@ pub(crate) fn of(group: &str) -> Option<&'static str> {
         "pick" => "pick.svg",
         "tail" => "tail.svg",
         "storm" => "storm.svg",
+        "limit" => "limit.svg",
         "window" => "window.svg",
         _ => return None,
     })
@@ -89,23 +87,15 @@ fn draw_storm(file: &Path) -> Drawn {
 
 /// The adaptive limit before a server whose capacity is halved and doubled, at 1.5 times its load.
 fn draw_limit(file: &Path) -> Drawn {
-    const CAPACITIES: [usize; 5] = [20, 10, 20, 40, 20];
-    let phases = CAPACITIES.map(|capacity| adaptive::phase(60, capacity, 1.5));
-    let mut limit = Vec::new();
-    let mut capacity = Vec::new();
-    simulate(async {
-        let mut server =
-            adaptive::Server::new(AdaptiveLimit::new(AdaptiveLimitPolicy::default()), 7);
-        let mut begin = Duration::ZERO;
-        for phase in &phases {
-            let ends = begin + phase.lasts;
-            capacity.extend([begin, ends].map(|at| (at.as_secs_f64(), phase.capacity_f64())));
-            server.run(phase, |at, now| limit.push(((begin + at).as_secs_f64(), f64::from(now))));
-            begin = ends;
-        }
-    });
-    let most = limit.iter().map(|(_, limit)| *limit).fold(0.0, f64::max);
-    let all = [("limit".to_owned(), limit), ("capacity of the server".to_owned(), capacity)];
+    let points = limit::series(LimitAlgorithm::default());
+    let of = |value: fn(&limit::Point) -> f64| -> Vec<(f64, f64)> {
+        points.iter().map(|point| (point.at_s, value(point))).collect()
+    };
+    let most = points.iter().map(|point| point.limit).fold(0.0, f64::max);
+    let all = [
+        ("limit".to_owned(), of(|point| point.limit)),
+        ("capacity of the server".to_owned(), of(|point| point.capacity)),
+    ];
     let axes = [Axis::plain("s", 0.0..300.0), Axis::plain("calls at once", 0.0..most * 1.25)];
     let title = "The adaptive limit before a server whose capacity changes, at 1.5 times its load";
     lines(file, title, axes, (SeriesLabelPosition::UpperLeft, &all))
