@@ -128,11 +128,11 @@ async fn calls_and_attempts_are_counted_by_method_and_outcome() {
         let line = text.lines().find(is_it).unwrap_or_else(|| panic!("{name} in {text}"));
         line.rsplit(' ').next().and_then(|count| count.parse().ok())
     };
-    let of_rpc = r#"rpc_method="outrigger.examples.Greeter/Greet""#;
-    let of_grpc = r#"grpc_method="outrigger.examples.Greeter/Greet""#;
-    assert_eq!(count("rpc_client_call_duration", [of_rpc, r#"="success""#]), Some(5));
-    assert_eq!(count("grpc_client_attempt_duration", [of_grpc, r#"="OK""#]), Some(5));
-    assert_eq!(count("grpc_client_attempt_duration", [of_grpc, r#"="UNAVAILABLE""#]), Some(5));
+    let of_method = r#"rpc_method="outrigger.examples.Greeter/Greet""#;
+    let of_attempt = r#"grpc_method="outrigger.examples.Greeter/Greet""#;
+    assert_eq!(count("rpc_client_call_duration", [of_method, r#"="success""#]), Some(5));
+    assert_eq!(count("grpc_client_attempt_duration", [of_attempt, r#"="OK""#]), Some(5));
+    assert_eq!(count("grpc_client_attempt_duration", [of_attempt, r#"="UNAVAILABLE""#]), Some(5));
 }
 
 #[tokio::test]
