@@ -177,7 +177,10 @@ async fn a_balancer_shows_its_endpoints_by_state_and_what_they_were_sent() {
     };
     assert_eq!(calls("a:1", "success") + calls("b:1", "failure"), 100.0);
     assert!(calls("a:1", "success") > 0.0 && calls("b:1", "failure") > 0.0);
-    assert_eq!(memory.sum(names::ENDPOINTS, &[(names::KEY, "shop")]), 2.0);
+    let in_state =
+        |state| memory.sum(names::ENDPOINTS, &[(names::KEY, "shop"), (names::STATE, state)]);
+    let counts = ["healthy", "starting", "failing", "on_probation", "ejected"].map(in_state);
+    assert_eq!(counts, [1.0, 0.0, 1.0, 0.0, 0.0], "the one that fails is not healthy");
     assert_eq!(memory.sum(names::ENDPOINT_CHANGES, &[(names::RESULT, "added")]), 2.0);
     balance.remove("a:1");
     balance.remove("b:1");
