@@ -36,7 +36,7 @@ fn set(text: &str) -> PolicySet {
 type Call = &'static str;
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a namer")]
-fn namer<'a>(call: &'a Call) -> Option<MethodRef<'a>> {
+fn namer(call: &Call) -> Option<MethodRef<'_>> {
     Some(MethodRef { service: "shop.Cart", method: call })
 }
 
@@ -71,20 +71,20 @@ async fn three_calls(
 
 #[tokio::test(start_paused = true)]
 async fn single_crates_do_by_a_sets_policies_what_the_stack_does_by_them() {
-    let set = set("
+    let policies = set("
 retry_budget: 100%
 defaults:
   attempt_timeout: 50ms
   circuit_breaker: {consecutive_failures: 3, cool_down: 1h}
   retry: {mode: failure, idempotent: true, retries: 1, backoff: none}
 ");
-    let (policy, sent) = (set.method(GET), Arc::new(AtomicU32::new(0)));
-    let budget = *set.service("shop.Cart").retry_budget().expect("stated");
-    let retry = policy.retry().expect("stated").clone();
+    let (policy, sent) = (policies.method(GET), Arc::new(AtomicU32::new(0)));
+    let budget = *policies.service("shop.Cart").retry_budget().expect("stated");
+    let retry = *policy.retry().expect("stated");
     let apart = ServiceBuilder::new()
         .layer(RetryLayer::new(retry).budget(RetryBudget::new(budget)))
         .layer(CircuitBreakerLayer::new(policy.circuit_breaker().expect("stated").clone()))
-        .layer(TimeoutLayer::new(policy.attempt_timeout().expect("stated").clone()))
+        .layer(TimeoutLayer::new(*policy.attempt_timeout().expect("stated")))
         .service(late(&sent));
     let apart = three_calls(apart, &sent).await;
     // Cut after 50 ms and sent again; the third failure opens the circuit.
@@ -92,7 +92,7 @@ defaults:
     assert!(apart[0].contains("100ms") && apart[0].contains("timeout"), "{apart:?}");
     assert!(apart[2].contains("150ms") && apart[2].contains("circuitbreak"), "{apart:?}");
 
-    let stack = Governance::new(set).client(namer).layer(late(&sent));
+    let stack = Governance::new(policies).client(namer).layer(late(&sent));
     assert_eq!(three_calls(stack, &sent).await, apart);
 }
 

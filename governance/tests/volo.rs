@@ -12,6 +12,7 @@ use std::{
 use metainfo::{Forward, METAINFO};
 use outrigger::{Format, Governance, PolicySet, volo::rejection};
 use outrigger_core::{MethodRef, RejectionKind};
+use outrigger_ratelimit::AdaptiveLimit;
 use outrigger_retry::Chain;
 use tokio::time::{Instant, sleep, timeout};
 use volo::{
@@ -238,7 +239,7 @@ async fn what_a_handler_fails_at_lowers_a_servers_limit_and_a_business_error_doe
     for scope in ["server", "defaults"] {
         let (governance, greeter) =
             adapting(scope, || BizError::new(404, "no".into()).into()).await;
-        let limit = || governance.method(GREET).adaptive_limit().map(|limit| limit.status());
+        let limit = || governance.method(GREET).adaptive_limit().map(AdaptiveLimit::status);
         for _ in 0..20 {
             greeter.greet(-1).await.expect_err("a business error");
         }
@@ -247,7 +248,7 @@ async fn what_a_handler_fails_at_lowers_a_servers_limit_and_a_business_error_doe
         assert_eq!(learnt, (scope == "defaults").then_some(true), "calls were counted");
 
         let (governance, greeter) = adapting(scope, down).await;
-        let limit = || governance.method(GREET).adaptive_limit().map(|limit| limit.status());
+        let limit = || governance.method(GREET).adaptive_limit().map(AdaptiveLimit::status);
         let refused = timeout(Duration::from_secs(20), async {
             loop {
                 greeter.greet(-1).await.expect_err("down");
