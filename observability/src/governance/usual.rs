@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    hash::BuildHasher,
     sync::{Arc, OnceLock},
 };
 
@@ -9,9 +10,17 @@ use crate::meter::Count;
 
 /// The counters that each call counts into, at hand by the key alone: a series is otherwise found
 /// by all its labels, which costs as much as all else that a good call tells.
+///
+/// A place is filled once and never emptied, so reading it takes no lock and no guard.
 pub(super) struct Usual {
-    keys: papaya::HashMap<Box<str>, [Counter; 2], RandomState>,
-    most: usize,
+    /// As many as a power of two.
+    places: Box<[OnceLock<Box<AtHand>>]>,
+    hasher: RandomState,
+}
+
+struct AtHand {
+    key: Box<str>,
+    counters: [Counter; 2],
 }
 
 /// Found at its first use. `None` where the user made another instrument of the series.
@@ -24,10 +33,18 @@ pub(super) enum Told {
     Succeeded,
 }
 
+/// So many keys at most are at hand, in 16 KiB and what they need themselves.
+const MOST: usize = 1_024;
+/// How many places are looked at for one key.
+const PROBES: usize = 8;
+
 impl Usual {
-    /// At most so many keys are kept at hand; the series of the others are found each time.
+    /// At hand are about as many keys as there may be series; those of the others are found each
+    /// time.
     pub(super) fn new(most: usize) -> Self {
-        Self { keys: papaya::HashMap::with_hasher(RandomState::default()), most }
+        let places = most.min(MOST).next_power_of_two();
+        let places = (0..places).map(|_| OnceLock::new()).collect();
+        Self { places, hasher: RandomState::default() }
     }
 
     /// Counts one into the counter that `find` finds for this key.
@@ -37,25 +54,41 @@ impl Usual {
         told: Told,
         find: impl FnOnce() -> Option<Arc<dyn Count>>,
     ) {
-        let keys = self.keys.pin();
-        let counters = match keys.get(key) {
-            Some(counters) => counters,
-            None if keys.len() < self.most => keys.get_or_insert_with(key.into(), Default::default),
+        match self.at_hand(key) {
+            Some(at_hand) => {
+                if let Some(counter) = at_hand.counters[told as usize].get_or_init(find) {
+                    counter.count(1);
+                }
+            }
             None => {
                 if let Some(counter) = find() {
                     counter.count(1);
                 }
-                return;
             }
-        };
-        if let Some(counter) = counters[told as usize].get_or_init(find) {
-            counter.count(1);
         }
+    }
+
+    /// The key's place; `None` if others have all those that it could have.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower bits of a hash are one too")]
+    fn at_hand(&self, key: &str) -> Option<&AtHand> {
+        let first = self.hasher.hash_one(key) as usize;
+        (0..PROBES).find_map(|step| {
+            let place = &self.places[first.wrapping_add(step) & (self.places.len() - 1)];
+            let at_hand = place.get_or_init(|| Box::new(AtHand::new(key)));
+            (*at_hand.key == *key).then_some(&**at_hand)
+        })
+    }
+}
+
+impl AtHand {
+    fn new(key: &str) -> Self {
+        Self { key: key.into(), counters: [OnceLock::new(), OnceLock::new()] }
     }
 }
 
 impl fmt::Debug for Usual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Usual").field("keys", &self.keys.len()).finish_non_exhaustive()
+        let keys = self.places.iter().filter(|place| place.get().is_some()).count();
+        f.debug_struct("Usual").field("keys", &keys).finish_non_exhaustive()
     }
 }
