@@ -15,7 +15,8 @@ use tower_service::Service;
 /// did not succeed.
 ///
 /// Metrics of layers further in still count the failure, and those of layers further out what the
-/// fallback made of it: put it outside `ObserveLayer`, unless its answers are to count.
+/// fallback made of it: put it outside `ObserveLayer`, unless its answers are to count. Outside a
+/// stack it is outside what `observe` looks on at; `around_calls` before `observe` puts it inside.
 ///
 /// ```
 /// use outrigger::FallbackLayer;

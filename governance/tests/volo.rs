@@ -12,6 +12,7 @@ use std::{
 use metainfo::{Forward, METAINFO};
 use outrigger::{Format, Governance, PolicySet, volo::rejection};
 use outrigger_core::{MethodRef, RejectionKind};
+use outrigger_ratelimit::AdaptiveLimit;
 use outrigger_retry::Chain;
 use tokio::time::{Instant, sleep, timeout};
 use volo::{
@@ -211,6 +212,56 @@ async fn a_server_refuses_beyond_its_limit_and_a_client_beyond_its_rate() {
     let refused = client.greet(2).await.expect_err("beyond the rate");
     assert_eq!(rejection(&refused).expect("a refusal").kind(), RejectionKind::Exhausted);
     assert!(governance.method(GREET).policy().rate_limit().is_some());
+}
+
+/// A server that answers `Ok` late and all else at once, under this limit; and its governance.
+async fn adapting(scope: &str, error: fn() -> ServerError) -> (Governance, thrift::GreeterClient) {
+    let limit =
+        "{algorithm: aimd, initial_limit: 2, max_limit: 2, min_window: 1ms, min_samples: 1}";
+    let governance = Governance::new(set(&format!("{scope}: {{adaptive_limit: {limit}}}")));
+    let attend = move |number| async move {
+        if number < 0 {
+            return Err(error());
+        }
+        sleep(Duration::from_millis(200)).await;
+        Ok(String::new())
+    };
+    let address = serve(attend, governance.volo_server()).await.expect("a server");
+    (governance, client(address, volo::layer::Identity::new()))
+}
+
+#[tokio::test]
+async fn what_a_handler_fails_at_lowers_a_servers_limit_and_a_business_error_does_not() {
+    let both = async |client: &thrift::GreeterClient| {
+        let (one, two) = tokio::join!(client.greet(1), client.greet(2));
+        one.and(two).map_err(|error| error.to_string())
+    };
+    for scope in ["server", "defaults"] {
+        let (governance, greeter) =
+            adapting(scope, || BizError::new(404, "no".into()).into()).await;
+        let limit = || governance.method(GREET).adaptive_limit().map(AdaptiveLimit::status);
+        for _ in 0..20 {
+            greeter.greet(-1).await.expect_err("a business error");
+        }
+        both(&greeter).await.expect("two places");
+        let learnt = limit().map(|status| status.normal_latency.is_some());
+        assert_eq!(learnt, (scope == "defaults").then_some(true), "calls were counted");
+
+        let (governance, greeter) = adapting(scope, down).await;
+        let limit = || governance.method(GREET).adaptive_limit().map(AdaptiveLimit::status);
+        let refused = timeout(Duration::from_secs(20), async {
+            loop {
+                greeter.greet(-1).await.expect_err("down");
+                if let Err(refused) = both(&greeter).await {
+                    return refused;
+                }
+            }
+        });
+        let refused = refused.await.expect("soon one place alone is left");
+        assert!(refused.contains("refused by ratelimit"), "{scope}: {refused}");
+        let at = limit().map(|status| (status.limit, status.in_flight));
+        assert_eq!(at, (scope == "defaults").then_some((1, 0)));
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod loadbalance;
 mod ratelimit;
 #[cfg(feature = "retry")]
 mod retry;
+#[cfg(feature = "retry")]
+mod usual;
 
 #[cfg(feature = "tracing")]
 pub use self::{events::SpanEvents, log::StateLog};

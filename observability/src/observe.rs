@@ -1,3 +1,4 @@
+mod at_hand;
 mod call;
 mod end;
 mod future;

@@ -122,6 +122,33 @@ async fn a_million_distinct_paths_make_no_more_series_than_the_cap() {
     assert!(memory.count(names::SERVER_DURATION, &failed) > 99_000, "errors are still seen");
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_service_counts_each_call_for_its_own_method_whichever_it_was_called_for_before() {
+    let memory = Memory::default();
+    let most = NonZeroUsize::new(8).unwrap();
+    let layer = ObserveLayer::client().meter(memory.clone()).max_series(most).name_methods(method);
+    let mut service = layer.layer(service_fn(answer));
+    // The unnamed, and more methods than have series of their own: seven.
+    let methods: Vec<&'static str> =
+        (0..10).map(|n| &*format!("/a.B/M{n}").leak()).chain(["unnamed"]).collect();
+    for method in &methods {
+        for _ in 0..3 {
+            let mut clone = service.clone();
+            service.ready().await.unwrap().call(method).await.unwrap();
+            clone.ready().await.unwrap().call("/a.B/M0").await.unwrap();
+        }
+    }
+    for method in methods.iter().cycle().take(2 * methods.len()) {
+        service.ready().await.unwrap().call(method).await.unwrap();
+    }
+    // Each call comes and goes.
+    let calls = |name| memory.count(names::CLIENT_IN_FLIGHT, &[(names::METHOD, name)]) / 2;
+    assert_eq!(calls("a.B/M0"), 3 + 33 + 2);
+    assert_eq!((calls("a.B/M1"), calls("a.B/M6"), calls(names::UNNAMED)), (5, 5, 5));
+    assert_eq!(calls(names::OTHER), 3 * 5, "of the last three");
+    assert_eq!(memory.sum(names::CLIENT_IN_FLIGHT, &[]), 0.0);
+}
+
 #[tokio::test]
 async fn the_peers_of_one_layer_share_one_cap() {
     let memory = Memory::default();

@@ -160,6 +160,12 @@ async fn budgets_show_what_is_left_and_balancers_their_endpoints_shares() -> Tes
     assert_eq!(shares, [0.75, 0.25]);
     let successes = endpoints.iter().map(|endpoint| endpoint["successes"].as_u64().unwrap());
     assert_eq!(successes.sum::<u64>(), 1);
+
+    balance.pick()?.record(Outcome::Failure);
+    let endpoints = &diagnosis.snapshot().balancers[0].endpoints;
+    let mut states: Vec<_> = endpoints.iter().map(|endpoint| endpoint.state).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["failing", "healthy"]);
     Ok(())
 }
 

@@ -25,8 +25,8 @@ use outrigger_ratelimit::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy,
 };
 use outrigger_retry::{
-    Backoff, Retry, RetryBudget, RetryBudgetPolicy, RetryLayer, RetryPolicy, TimeoutLayer,
-    TimeoutPolicy,
+    AttemptKind, Backoff, Retry, RetryBudget, RetryBudgetPolicy, RetryEvent, RetryLayer,
+    RetryPolicy, TimeoutLayer, TimeoutPolicy,
 };
 use support::Memory;
 use tokio::time;
@@ -177,7 +177,10 @@ async fn a_balancer_shows_its_endpoints_by_state_and_what_they_were_sent() {
     };
     assert_eq!(calls("a:1", "success") + calls("b:1", "failure"), 100.0);
     assert!(calls("a:1", "success") > 0.0 && calls("b:1", "failure") > 0.0);
-    assert_eq!(memory.sum(names::ENDPOINTS, &[(names::KEY, "shop")]), 2.0);
+    let in_state =
+        |state| memory.sum(names::ENDPOINTS, &[(names::KEY, "shop"), (names::STATE, state)]);
+    let counts = ["healthy", "starting", "failing", "on_probation", "ejected"].map(in_state);
+    assert_eq!(counts, [1.0, 0.0, 1.0, 0.0, 0.0], "the one that fails is not healthy");
     assert_eq!(memory.sum(names::ENDPOINT_CHANGES, &[(names::RESULT, "added")]), 2.0);
     balance.remove("a:1");
     balance.remove("b:1");
@@ -198,6 +201,31 @@ fn keys_beyond_the_cap_share_a_series_that_still_tells_the_reason() {
     assert_eq!(memory.sum(names::REJECTIONS, &[(names::REASON, "rate_reached")]), 10_000.0);
     let overflow = [(names::KEY, names::OTHER), (names::OVERFLOW, "true")];
     assert_eq!(memory.sum(names::REJECTIONS, &overflow), 10_000.0 - 50.0);
+}
+
+#[test]
+fn first_attempts_count_for_each_key_up_to_the_cap_and_together_beyond() {
+    let memory = Memory::default();
+    let metrics = GovernanceMetrics::with_max_series(memory.clone(), NonZeroUsize::MIN);
+    let sent = RetryEvent::AttemptSent { number: 0, kind: AttemptKind::First, shadow: false };
+    let good = RetryEvent::AttemptEnded { number: 0, outcome: Outcome::Success };
+    for _ in 0..3 {
+        for key in 0..100 {
+            metrics.observe(&format!("method {key}"), &sent);
+            metrics.observe(&format!("method {key}"), &good);
+        }
+        metrics.named("mine").observe("", &sent);
+    }
+    for (metric, label, calls) in [
+        (names::RETRY_ATTEMPTS, (names::SORT, "first"), 303.0),
+        (names::RETRY_RESULTS, (names::RESULT, "success"), 300.0),
+    ] {
+        assert_eq!(memory.sum(metric, &[label]), calls);
+        assert_eq!(memory.sum(metric, &[label, (names::KEY, "method 0")]), 3.0);
+        // At least 60 series are taken, of which 50 are kept for what is beyond.
+        assert_eq!(memory.matching(metric, &[label]).len(), 11);
+        assert_eq!(memory.sum(metric, &[(names::OVERFLOW, "true")]), calls - 30.0);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ const PAGE: &str = include_str!("page.html");
 /// Nothing but what the page itself holds: its script and its style by their hashes, and
 /// connections to where it came from.
 const CONTENT_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    script-src 'sha256-1BX69uddaW6qA08bC26hTSbc2bOTMYjS7QQFZtC2itg='; \
+    script-src 'sha256-uu8FPrIz/eCbijXXEe1sUzWcFqY+j/ILyhSRgidYnN4='; \
     style-src 'sha256-sJypLaxE8TRPUrBBV4MRGJ5VTamnFxfEHruY3MkGC00='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -180,7 +180,7 @@ pub struct EndpointRow {
     pub key: String,
     /// Its zone, if it has one.
     pub zone: Option<String>,
-    /// `healthy`, `starting`, `on_probation` or `ejected`.
+    /// `healthy`, `starting`, `failing`, `on_probation` or `ejected`.
     pub state: &'static str,
     /// Until it returns, while it is ejected.
     pub returns_in_ms: Option<u64>,

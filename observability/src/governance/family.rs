@@ -62,6 +62,21 @@ impl Families {
         });
     }
 
+    /// The counter itself, for who counts into it with every call; `None` where the series is no
+    /// counter.
+    #[cfg(feature = "retry")]
+    pub(super) fn counter(
+        &self,
+        metric: &'static Metric,
+        labels: &[Label<'_>],
+    ) -> Option<Arc<dyn Count>> {
+        let make = |labels: &[Label<'_>]| Instrument::Count(self.meter.0.counter(metric, labels));
+        self.with(metric, labels, make, |instrument| match instrument {
+            Instrument::Count(counter) => Some(Arc::clone(counter)),
+            Instrument::Set(_) | Instrument::Record(_) => None,
+        })
+    }
+
     pub(super) fn set(&self, metric: &'static Metric, labels: &[Label<'_>], value: f64) {
         let make = |labels: &[Label<'_>]| Instrument::Set(self.meter.0.gauge(metric, labels));
         self.with(metric, labels, make, |instrument| {
@@ -81,13 +96,13 @@ impl Families {
         });
     }
 
-    fn with(
+    fn with<R>(
         &self,
         metric: &'static Metric,
         labels: &[Label<'_>],
         make: impl Fn(&[Label<'_>]) -> Instrument,
-        use_it: impl FnOnce(&Instrument),
-    ) {
+        use_it: impl FnOnce(&Instrument) -> R,
+    ) -> R {
         let series = self.series.pin();
         let key = KeyRef { metric: metric.name, labels };
         if let Some(instrument) = series.get(&key) {

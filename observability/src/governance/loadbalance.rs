@@ -116,13 +116,14 @@ fn show_endpoint(families: &Families, key: &str, endpoint: &EndpointStatus, more
     }
 }
 
-const STATES: [&str; 4] = ["healthy", "starting", "on_probation", "ejected"];
+const STATES: [&str; 5] = ["healthy", "starting", "failing", "on_probation", "ejected"];
 
 const fn state_number(state: EndpointState) -> usize {
     match state {
         EndpointState::Starting { .. } => 1,
-        EndpointState::OnProbation => 2,
-        EndpointState::Ejected { .. } => 3,
+        EndpointState::Failing => 2,
+        EndpointState::OnProbation => 3,
+        EndpointState::Ejected { .. } => 4,
         _ => 0,
     }
 }

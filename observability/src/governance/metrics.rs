@@ -49,6 +49,8 @@ pub(super) struct Shared {
     watches: Watches,
     #[cfg(feature = "circuitbreak")]
     pub(super) generations: super::circuitbreak::Generations,
+    #[cfg(feature = "retry")]
+    pub(super) usual: super::usual::Usual,
 }
 
 impl GovernanceMetrics {
@@ -68,6 +70,8 @@ impl GovernanceMetrics {
             watches: Watches::default(),
             #[cfg(feature = "circuitbreak")]
             generations: super::circuitbreak::Generations::new(max_series),
+            #[cfg(feature = "retry")]
+            usual: super::usual::Usual::new(max_series),
         };
         Self { shared: Arc::new(shared), name: None }
     }

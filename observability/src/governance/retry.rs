@@ -1,13 +1,14 @@
-use outrigger_core::Observe;
+use outrigger_core::{Observe, Outcome};
 use outrigger_retry::{
     AttemptKind, RetryBudget, RetryBudgetPolicy, RetryBudgetSnapshot, RetryEvent, TimeoutEvent,
 };
 
 use super::{
     GovernanceMetrics, Watched,
+    usual::Told,
     words::{enforcement, kind_word, outcome_word, stop_word},
 };
-use crate::{names, observe::Resent};
+use crate::{Label, names, observe::Resent};
 
 impl Observe<TimeoutEvent> for GovernanceMetrics {
     fn observe(&self, key: &str, event: &TimeoutEvent) {
@@ -28,20 +29,24 @@ impl Observe<RetryEvent> for GovernanceMetrics {
         let key = self.key(key);
         let families = &self.shared.families;
         match *event {
+            RetryEvent::AttemptSent { kind: AttemptKind::First, shadow: false, .. } => {
+                self.shared.usual.count(key, Told::FirstSent, || {
+                    families.counter(names::RETRY_ATTEMPTS, &sent(key, AttemptKind::First, false))
+                });
+            }
+            RetryEvent::AttemptEnded { outcome: Outcome::Success, .. } => {
+                self.shared.usual.count(key, Told::Succeeded, || {
+                    families.counter(names::RETRY_RESULTS, &ended(key, Outcome::Success))
+                });
+            }
             RetryEvent::AttemptSent { kind, shadow, .. } => {
                 if !shadow {
                     Resent::change_current(|resent| count_resent(resent, kind));
                 }
-                let labels = [
-                    (names::KEY, key),
-                    (names::SORT, kind_word(kind)),
-                    (names::ENFORCEMENT, enforcement(shadow)),
-                ];
-                families.count(names::RETRY_ATTEMPTS, &labels, 1);
+                families.count(names::RETRY_ATTEMPTS, &sent(key, kind, shadow), 1);
             }
             RetryEvent::AttemptEnded { outcome, .. } => {
-                let labels = [(names::KEY, key), (names::RESULT, outcome_word(outcome))];
-                families.count(names::RETRY_RESULTS, &labels, 1);
+                families.count(names::RETRY_RESULTS, &ended(key, outcome), 1);
             }
             RetryEvent::RetryScheduled { wait, .. } => {
                 families.record(names::RETRY_WAIT, &[(names::KEY, key)], wait.as_secs_f64());
@@ -80,6 +85,15 @@ impl GovernanceMetrics {
         let labels = [(names::KEY, key), (names::REASON, reason)];
         self.shared.families.count(names::RETRY_STOPPED, &labels, 1);
     }
+}
+
+const fn sent(key: &str, kind: AttemptKind, shadow: bool) -> [Label<'_>; 3] {
+    let enforcement = (names::ENFORCEMENT, enforcement(shadow));
+    [(names::KEY, key), (names::SORT, kind_word(kind)), enforcement]
+}
+
+const fn ended(key: &str, outcome: Outcome) -> [Label<'_>; 2] {
+    [(names::KEY, key), (names::RESULT, outcome_word(outcome))]
 }
 
 const fn count_resent(resent: &mut Resent, kind: AttemptKind) {

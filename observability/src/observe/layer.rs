@@ -3,7 +3,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use outrigger_core::{ErrorsAreFailures, OnResponse};
 use tower_layer::Layer;
 
-use super::{Named, ObserveService, Plain, series::Instruments};
+use super::{Named, ObserveService, Plain, at_hand::AtHand, series::Instruments};
 use crate::{Contained, Meter, Tracer, meter::SharedMeter};
 
 /// Which side of a call looks on.
@@ -267,7 +267,7 @@ where
             completion: self.completion.clone(),
             tracers: self.tracers.clone(),
             about: Arc::clone(&self.about),
-            instruments: self.instruments.clone(),
+            series: AtHand::new(self.instruments.clone()),
             #[cfg(feature = "tracing")]
             spans: self.spans,
         }

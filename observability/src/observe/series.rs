@@ -35,6 +35,23 @@ struct Home {
     caps: Arc<Caps>,
     /// Stands for all beyond the cap. `None` in the home of that series itself.
     overflow: Option<Arc<MethodSeries>>,
+    /// What counts calls as they begin, if anything does.
+    started: Option<&'static Metric>,
+    /// Whether a metric tells how often a call was sent again.
+    counts_resent: bool,
+}
+
+impl Home {
+    fn new(
+        meter: SharedMeter,
+        about: About,
+        caps: Arc<Caps>,
+        overflow: Option<Arc<MethodSeries>>,
+    ) -> Arc<Self> {
+        let started = started_metric(&about);
+        let counts_resent = about.side == Side::Client && is_grpc(&about);
+        Arc::new(Self { meter, about, caps, overflow, started, counts_resent })
+    }
 }
 
 /// How many series there are of each metric; shared by the layers of all peers.
@@ -73,8 +90,8 @@ impl Instruments {
         let caps = Arc::new(Caps { most, methods, ends });
         // The overflow belongs to no peer.
         let of_overflow = About { peer: None, ..about.clone() };
-        let home = Home { meter, about: of_overflow, caps, overflow: None };
-        let overflow = Arc::new(MethodSeries::new(Arc::new(home), Name::Overflow));
+        let home = Home::new(meter, of_overflow, caps, None);
+        let overflow = Arc::new(MethodSeries::new(home, Name::Overflow));
         Self::beside(&overflow, about)
     }
 
@@ -86,24 +103,17 @@ impl Instruments {
     fn beside(overflow: &Arc<MethodSeries>, about: About) -> Self {
         let meter = overflow.home.meter.clone();
         let caps = Arc::clone(&overflow.home.caps);
-        let home = Home { meter, about, caps, overflow: Some(Arc::clone(overflow)) };
-        let home = Arc::new(home);
+        let home = Home::new(meter, about, caps, Some(Arc::clone(overflow)));
         let unnamed = Arc::new(MethodSeries::new(Arc::clone(&home), Name::Unnamed));
         let methods = papaya::HashMap::with_hasher(RandomState::default());
         Self { home, methods, adding: Mutex::new(()), unnamed }
     }
 
-    /// The instruments of a method, with the call counted as under way.
-    pub(super) fn begin(&self, method: Option<MethodRef<'_>>) -> Arc<MethodSeries> {
-        let series = match method {
-            None => Arc::clone(&self.unnamed),
-            Some(method) => {
-                let known = self.methods.pin().get(&method).map(Arc::clone);
-                known.unwrap_or_else(|| self.add(method))
-            }
-        };
-        series.begin();
-        series
+    /// The instruments of a method. They stay the method's for as long as there are any.
+    pub(super) fn find(&self, method: Option<MethodRef<'_>>) -> Arc<MethodSeries> {
+        let Some(method) = method else { return Arc::clone(&self.unnamed) };
+        let known = self.methods.pin().get(&method).map(Arc::clone);
+        known.unwrap_or_else(|| self.add(method))
     }
 
     #[cold]
@@ -183,15 +193,25 @@ impl MethodSeries {
         Self { home, name, in_flight: OnceLock::new(), started: OnceLock::new(), ends, resent }
     }
 
-    fn begin(&self) {
+    /// Whether it is this method's alone: what is beyond the cap is looked up each time.
+    pub(super) fn is_of(&self, method: Option<MethodRef<'_>>) -> bool {
+        match (&self.name, method) {
+            (Name::Method(own), Some(method)) => own.as_ref() == method,
+            (Name::Unnamed, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Counts a call as under way.
+    pub(super) fn begin(&self) {
         self.in_flight().add(1);
-        if let Some(metric) = started_metric(&self.home.about) {
+        if let Some(metric) = self.home.started {
             let make = || self.home.meter.0.counter(metric, &self.labels(metric));
             self.started.get_or_init(make).count(1);
         }
     }
 
-    /// Counts the call as over. Called once for each [`Instruments::begin`].
+    /// Counts the call as over. Called once for each [`begin`](Self::begin).
     pub(super) fn end(&self, end: &CallEnd, resent: Option<Resent>) {
         self.in_flight().add(-1);
         self.record(end.outcome, end.status, end.duration.as_secs_f64());
@@ -203,7 +223,7 @@ impl MethodSeries {
 
     /// Whether a metric tells how often a call was sent again.
     pub(super) fn counts_resent(&self) -> bool {
-        self.home.about.side == Side::Client && is_grpc(&self.home.about)
+        self.home.counts_resent
     }
 
     #[cold]

@@ -7,12 +7,8 @@ use outrigger_core::{Classify, Moment, TrackCompletion};
 use tower_service::Service;
 
 use super::{
-    ObserveFuture, PendingCall, Protocol, ReadStatus,
-    call::Call,
-    future::State,
-    layer::About,
-    resent::Resent,
-    series::{Instruments, MethodSeries},
+    ObserveFuture, PendingCall, Protocol, ReadStatus, at_hand::AtHand, call::Call, future::State,
+    layer::About, resent::Resent,
 };
 use crate::{CallStart, Tracer};
 
@@ -25,7 +21,7 @@ pub struct ObserveService<S, P, C, T, X> {
     pub(super) completion: T,
     pub(super) tracers: X,
     pub(super) about: Arc<About>,
-    pub(super) instruments: Option<Arc<Instruments>>,
+    pub(super) series: AtHand,
     #[cfg(feature = "tracing")]
     pub(super) spans: crate::trace::Spans,
 }
@@ -46,13 +42,13 @@ impl<S, P, C, T, X> ObserveService<S, P, C, T, X> {
         self.inner
     }
 
-    fn begin<Request>(&self, request: &mut Request) -> Call<X>
+    fn begin<Request>(&mut self, request: &mut Request) -> Call<X>
     where
         P: Protocol<Request>,
         X: Tracer + Clone,
     {
         let method = self.protocol.method(request);
-        let series = self.instruments.as_ref().map(|instruments| instruments.begin(method));
+        let series = self.series.begin(method);
         let start = CallStart {
             side: self.about.side,
             system: self.about.system.as_deref(),
@@ -68,8 +64,8 @@ impl<S, P, C, T, X> ObserveService<S, P, C, T, X> {
         let span = crate::trace::CallSpan;
         #[cfg(feature = "tracing-opentelemetry")]
         self.spans.pass_on(self.about.side, &span, self.protocol.carrier(request));
-        let counts_resent = |series: &Arc<MethodSeries>| series.counts_resent();
-        let resent = series.as_ref().is_some_and(counts_resent).then(Resent::default);
+        let counts_resent = series.as_ref().is_some_and(|series| series.counts_resent());
+        let resent = counts_resent.then(Resent::default);
         let tracers = self.tracers.clone();
         Call { started: Moment::now(), series, span, resent, tracers, state }
     }
@@ -95,14 +91,15 @@ where
     #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
         let mut call = self.begin(&mut request);
-        let response = call.enter(|| self.inner.call(request));
-        let state = State::Running {
-            response,
-            call: Some(call),
-            protocol: self.protocol.clone(),
-            classifier: self.classifier.clone(),
-            completion: self.completion.clone(),
-        };
-        ObserveFuture { state }
+        ObserveFuture {
+            state: State::Running {
+                // Made in its place: a stack's future is large.
+                response: call.enter(|| self.inner.call(request)),
+                call: Some(call),
+                protocol: self.protocol.clone(),
+                classifier: self.classifier.clone(),
+                completion: self.completion.clone(),
+            },
+        }
     }
 }

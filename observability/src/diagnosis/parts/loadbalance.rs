@@ -41,6 +41,7 @@ fn weight(endpoint: &EndpointStatus) -> f64 {
 fn endpoint_row(endpoint: &EndpointStatus, all: f64) -> EndpointRow {
     let (state, returns_in) = match endpoint.state {
         EndpointState::Starting { .. } => ("starting", None),
+        EndpointState::Failing => ("failing", None),
         EndpointState::OnProbation => ("on_probation", None),
         EndpointState::Ejected { remaining } => ("ejected", Some(remaining)),
         _ => ("healthy", None),
