@@ -89,7 +89,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
 
     fn race<O, Request>(
         &mut self,
-        mut request: Request,
+        request: Request,
         retry: CurrentRetry<O>,
     ) -> Race<S, R, P, C, O, Request>
     where
@@ -105,12 +105,16 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         retry.retry().budget().record_call();
         let policy = retry.policy();
         let is_enforced = policy.enforcement() == Enforcement::Enforced;
-        let (plan, context) = self.plan_of(&mut request, policy, is_enforced);
+        let (plan, context, is_told) = self.plan_of(&request, policy, is_enforced);
         let (mut sent, kept) = if is_enforced && plan.may_repeat(policy) {
             self.replay.keep(request)
         } else {
             (self.replay.once(request), None)
         };
+        // Only now, so that it need not be kept with the request: to copy it would allocate.
+        if is_told {
+            CarryContext::<R::Sent>::set_context(&self.protocol, &mut sent, context.clone());
+        }
         if context.caller_is_retry {
             self.protocol.begin_attempt(&mut sent, &context, 0);
         }
@@ -126,6 +130,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         let parts = Parts {
             service,
             kept,
+            context,
             replay: self.replay.clone(),
             protocol: self.protocol.clone(),
             classifier: self.classifier.clone(),
@@ -134,13 +139,14 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     }
 
     /// What the call may do, by the context that the request came with, or else by what the call
-    /// that is being served says. All attempts then carry that context, each with its number.
+    /// that is being served says. All further attempts carry that context, each with its number;
+    /// the first, too, where it says something new.
     fn plan_of<Request>(
         &self,
-        request: &mut Request,
+        request: &Request,
         policy: &RetryPolicy,
         is_enforced: bool,
-    ) -> (Plan, AttemptContext)
+    ) -> (Plan, AttemptContext, bool)
     where
         P: CarryContext<Request>,
     {
@@ -148,16 +154,15 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         let is_new = found.is_none();
         let mut context = found.cloned().unwrap_or_else(of_chain);
         let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
+        let mut is_told = false;
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
             let shares = plan.may_repeat(policy) && context.tried.is_none();
             if shares {
                 context.tried = Some(Tried::new());
             }
-            if shares || is_new && (context.caller_is_retry || context.deadline.is_some()) {
-                self.protocol.set_context(request, context.clone());
-            }
+            is_told = shares || is_new && (context.caller_is_retry || context.deadline.is_some());
         }
-        (plan, context)
+        (plan, context, is_told)
     }
 }
 
