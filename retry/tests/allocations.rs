@@ -48,8 +48,17 @@ fn request() -> Request<Body> {
 }
 
 /// Reads a request as a channel does, and answers that all is well.
-#[derive(Clone)]
-struct Channel;
+#[derive(Default)]
+struct Channel {
+    /// A clone allocates when it is polled for the first time, as those of a buffer do.
+    acquire: Option<Box<u8>>,
+}
+
+impl Clone for Channel {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 impl Service<Request<Body>> for Channel {
     type Response = Response<Body>;
@@ -57,6 +66,7 @@ impl Service<Request<Body>> for Channel {
     type Future = Ready<Result<Response<Body>, Status>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.acquire.get_or_insert_default();
         Poll::Ready(Ok(()))
     }
 
@@ -95,23 +105,23 @@ fn retries() -> RetryLayer<OneRetry, ReplayTonic, Grpc, GrpcStatus> {
 }
 
 #[test]
-fn retries_add_six_allocations_to_a_call_that_may_be_repeated() {
-    let bare = count(Channel);
-    // The body in tonic's box, what is kept of the request, the list of endpoints tried, and three
-    // for the context in the request's extensions.
-    assert_eq!(count(retries().layer(Channel)) - bare, 6);
+fn retries_add_five_allocations_to_a_call_that_may_be_repeated() {
+    let bare = count(Channel::default());
+    // The body in tonic's box, what is kept of the request, and three for the context in the
+    // request's extensions. The list of endpoints tried is that of the call before.
+    assert_eq!(count(retries().layer(Channel::default())) - bare, 5);
 }
 
 #[test]
 fn a_call_that_is_not_to_be_repeated_is_sent_as_it_is() {
     let policy = RetryPolicy::failure().enforcement(Enforcement::Disabled).build().unwrap();
     let retry = RetryLayer::new(policy).grpc().replay(ReplayTonic::default());
-    assert_eq!(count(retry.layer(Channel)), count(Channel));
+    assert_eq!(count(retry.layer(Channel::default())), count(Channel::default()));
 }
 
 #[test]
 fn a_time_out_inside_the_retries_adds_the_text_of_its_header() {
     let timeout = TimeoutLayer::after(Duration::from_secs(1)).grpc();
-    let without = count(retries().layer(Channel));
-    assert_eq!(count(retries().layer(timeout.layer(Channel))) - without, 1);
+    let without = count(retries().layer(Channel::default()));
+    assert_eq!(count(retries().layer(timeout.layer(Channel::default()))) - without, 1);
 }

@@ -1,7 +1,4 @@
-use std::{
-    mem,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use outrigger_core::{
     AttemptContext, CarryContext, Classify, Enforcement, Observe, Rejection, Tried,
@@ -26,6 +23,27 @@ pub struct RetryService<S, H, R, P, C> {
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
+    pub(super) spare: Spare,
+}
+
+/// The list of endpoints tried by the last call: for the next, once nobody looks at it any more.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Option<Tried>);
+
+impl Spare {
+    fn take(&mut self) -> Tried {
+        let spare = self.0.take().and_then(|mut tried| tried.reset().then_some(tried));
+        let tried = spare.unwrap_or_default();
+        self.0 = Some(tried.clone());
+        tried
+    }
+}
+
+/// A clone has none: two that had the same could not use it.
+impl Clone for Spare {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
@@ -118,15 +136,10 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         if context.caller_is_retry {
             self.protocol.begin_attempt(&mut sent, &context, 0);
         }
-        // The value that was polled ready is the one that is called; further attempts poll again.
-        let mut service = None;
-        let response = if kept.is_some() {
-            let clone = self.inner.clone();
-            let ready = service.insert(mem::replace(&mut self.inner, clone));
-            ready.call(sent)
-        } else {
-            self.inner.call(sent)
-        };
+        // The value that was polled ready is the one that is called. Further attempts poll a clone,
+        // which mostly goes unused: a channel's first poll allocates, and here it has that behind it.
+        let service = kept.is_some().then(|| self.inner.clone());
+        let response = self.inner.call(sent);
         let parts = Parts {
             service,
             kept,
@@ -142,7 +155,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     /// that is being served says. All further attempts carry that context, each with its number;
     /// the first, too, where it says something new.
     fn plan_of<Request>(
-        &self,
+        &mut self,
         request: &Request,
         policy: &RetryPolicy,
         is_enforced: bool,
@@ -158,7 +171,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
             let shares = plan.may_repeat(policy) && context.tried.is_none();
             if shares {
-                context.tried = Some(Tried::new());
+                context.tried = Some(self.spare.take());
             }
             is_told = shares || is_new && (context.caller_is_retry || context.deadline.is_some());
         }
