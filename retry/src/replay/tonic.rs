@@ -62,7 +62,10 @@ impl CloneRequest<Request<Body>> for ReplayTonic {
 /// A body that is sent once only is as it was; another is boxed.
 impl From<ReplayBody<Body>> for Body {
     fn from(body: ReplayBody<Body>) -> Self {
-        body.into_own().unwrap_or_else(Self::new)
+        match body.into_own() {
+            Ok(body) => body,
+            Err(kept) => Self::new(kept),
+        }
     }
 }
 
