@@ -112,7 +112,7 @@ defaults: {rate_limit: {rate: 1000000}, concurrency_limit: 100, client_throttle:
 }
 
 #[tokio::test]
-async fn an_idempotent_call_with_a_time_out_adds_six() {
+async fn an_idempotent_call_with_a_time_out_adds_five() {
     let policies = "
 defaults:
   attempt_timeout: 1h
@@ -120,11 +120,11 @@ defaults:
   circuit_breaker: {}
   retry: {mode: failure, idempotent: true}
 ";
-    // Five for the retries, as their own tests have it, and the text of `grpc-timeout`.
-    assert_eq!(count_with(policies), 6);
+    // Those of the retries, as their own tests have it.
+    assert_eq!(count_with(policies), 5);
 }
 
 #[tokio::test]
-async fn a_time_out_alone_adds_its_header_and_the_context() {
-    assert_eq!(count_with("defaults: {attempt_timeout: 1h}"), 4);
+async fn a_time_out_alone_adds_the_context() {
+    assert_eq!(count_with("defaults: {attempt_timeout: 1h}"), 3);
 }

@@ -137,7 +137,7 @@ pub use self::grpc::GrpcDeadline;
 
 #[cfg(feature = "http")]
 mod grpc {
-    use std::time::Duration;
+    use std::{cell::RefCell, time::Duration};
 
     use http::{HeaderName, HeaderValue, Request};
     use outrigger_core::InExtensions;
@@ -166,8 +166,30 @@ mod grpc {
         fn set_deadline(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
             InContext(InExtensions).set_deadline(request, deadline, now);
             let left = deadline.saturating_duration_since(now.get());
-            request.headers_mut().insert(GRPC_TIMEOUT, format(left));
+            request.headers_mut().insert(GRPC_TIMEOUT, written(left));
         }
+    }
+
+    std::thread_local! {
+        /// What was written last.
+        static LAST: RefCell<Option<(Duration, HeaderValue)>> = const { RefCell::new(None) };
+    }
+
+    /// The time left as the header says it. A call that begins with its whole time-out says what
+    /// the one before it said, which then costs no allocation.
+    fn written(left: Duration) -> HeaderValue {
+        // What is left of a time that runs is not the same twice: it would only turn others out.
+        if left.subsec_nanos() % 1_000_000 != 0 {
+            return format(left);
+        }
+        let cached = LAST.try_with(|last| {
+            let mut last = last.borrow_mut();
+            match &*last {
+                Some((of, value)) if *of == left => value.clone(),
+                _ => last.insert((left, format(left))).1.clone(),
+            }
+        });
+        cached.unwrap_or_else(|_| format(left))
     }
 
     /// At most 8 digits and a unit, as the gRPC specification says (PROTOCOL-HTTP2.md).
@@ -247,6 +269,18 @@ mod grpc {
             let left = Duration::from_millis(250);
             let counted = allocation_counter::measure(|| drop(format(left)));
             assert_eq!(counted.count_total, 1);
+        }
+
+        #[test]
+        fn the_same_time_is_written_again_without_an_allocation() {
+            let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+            let [first, other, again] = [second, minute, second].map(written);
+            assert_eq!([&first, &other, &again], ["1000000u", "60000000u", "1000000u"]);
+            let allocations =
+                |left| allocation_counter::measure(|| drop(written(left))).count_total;
+            assert_eq!(allocations(second), 0);
+            assert_eq!(allocations(second - Duration::from_nanos(1)), 1);
+            assert_eq!(allocations(second), 0, "still there");
         }
 
         #[test]
