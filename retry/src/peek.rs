@@ -48,8 +48,8 @@ impl<B: Body> Unpin for Peek<B> {}
 /// A body of which the begin may have been read already. Gives all of it, in order.
 pub struct PeekedBody<B: Body> {
     /// A short answer is one frame of data: its place is here, so that it costs no allocation.
-    first: Option<Frame<B::Data>>,
-    others: VecDeque<Frame<B::Data>>,
+    first: Option<B::Data>,
+    others: VecDeque<B::Data>,
     end: Option<End<B::Error>>,
     body: B,
 }
@@ -83,15 +83,14 @@ impl<B: Body> PeekedBody<B> {
 
     /// The bytes that were read and not given yet.
     fn bytes_read(&self) -> usize {
-        let frames = self.first.iter().chain(&self.others);
-        frames.filter_map(Frame::data_ref).map(Buf::remaining).sum()
+        self.first.iter().chain(&self.others).map(Buf::remaining).sum()
     }
 
-    fn keep(&mut self, frame: Frame<B::Data>) {
+    fn keep(&mut self, data: B::Data) {
         if self.first.is_none() && self.others.is_empty() {
-            self.first = Some(frame);
+            self.first = Some(data);
         } else {
-            self.others.push_back(frame);
+            self.others.push_back(data);
         }
     }
 }
@@ -107,11 +106,12 @@ impl<B: Body + Unpin> PeekedBody<B> {
                 Some(Ok(frame)) => match frame.into_trailers() {
                     Ok(trailers) => self.end = Some(End::Trailers(trailers)),
                     Err(frame) => {
-                        let more = frame.data_ref().map_or(0, Buf::remaining);
                         // One without bytes says nothing, and would cost something to keep.
-                        if more > 0 {
-                            bytes = bytes.saturating_add(more);
-                            self.keep(frame);
+                        if let Ok(data) = frame.into_data()
+                            && data.has_remaining()
+                        {
+                            bytes = bytes.saturating_add(data.remaining());
+                            self.keep(data);
                         }
                         continue;
                     }
@@ -134,8 +134,8 @@ impl<B: Body + Unpin> Body for PeekedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
-        if let Some(frame) = this.first.take().or_else(|| this.others.pop_front()) {
-            return Poll::Ready(Some(Ok(frame)));
+        if let Some(data) = this.first.take().or_else(|| this.others.pop_front()) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let Some(end) = &mut this.end else { return Pin::new(&mut this.body).poll_frame(cx) };
         Poll::Ready(match std::mem::replace(end, End::Over) {

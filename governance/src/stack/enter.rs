@@ -4,6 +4,8 @@ use std::{
 };
 
 use outrigger_core::{Moment, NameMethod};
+#[cfg(feature = "tonic")]
+use outrigger_retry::ReplayBody;
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -136,6 +138,21 @@ where
 
     fn call(&mut self, request: Governed<http::Request<B>, O>) -> Self::Future {
         let _outside = Moment::leave();
-        LeaveFuture { response: self.0.call(request.request.map(tonic::body::Body::new)) }
+        LeaveFuture { response: self.0.call(request.request.map(as_tonic)) }
     }
+}
+
+/// A body of tonic's own that is sent once only is as it was: to box it again would allocate.
+#[cfg(feature = "tonic")]
+fn as_tonic<B>(body: B) -> tonic::body::Body
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = Some(body);
+    let any = <dyn std::any::Any>::downcast_mut::<Option<ReplayBody<tonic::body::Body>>>(&mut body);
+    if let Some(replay) = any.and_then(Option::take) {
+        return replay.into();
+    }
+    body.map(tonic::body::Body::new).unwrap_or_default()
 }

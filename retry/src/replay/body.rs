@@ -6,12 +6,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+pub(super) use self::begun::{AtOnce, Begun};
 use self::waiting::{AttemptId, Waiting};
 
+mod begun;
 mod waiting;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -26,9 +28,19 @@ pub struct ReplayBody<B: Body> {
 
 enum State<B: Body> {
     Empty,
+    /// All of it, until it was given.
+    Whole(Whole),
     /// Nobody else reads it.
-    Own(B),
+    Own(Begun<B>),
     Shared(Reader<B>),
+}
+
+/// A body that is one frame of data.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    data: Bytes,
+    /// Whether the body said its length before it was read: a protocol may pass that on.
+    is_exact: bool,
 }
 
 /// How far one attempt has read.
@@ -62,7 +74,7 @@ pub(super) struct Source<B: Body> {
 }
 
 struct Shared<B: Body> {
-    body: Original<B>,
+    body: Original<Begun<B>>,
     /// What was read of it, to be read again.
     frames: Vec<Bytes>,
     bytes: usize,
@@ -85,13 +97,18 @@ enum Original<B> {
     Lost,
 }
 
-impl<B: Body> Source<B> {
-    pub(super) fn new(body: B, most_bytes: usize) -> Self {
+impl<B> Source<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// A body that several attempts read, of which `first` was read already and fits.
+    pub(super) fn new(first: Option<Bytes>, body: Begun<B>, most_bytes: usize) -> Self {
         let rest = body.size_hint();
         let shared = Shared {
             body: Original::Here(body),
-            frames: Vec::new(),
-            bytes: 0,
+            bytes: first.as_ref().map_or(0, Bytes::len),
+            frames: first.into_iter().collect(),
             most_bytes,
             trailers: None,
             rest,
@@ -100,7 +117,9 @@ impl<B: Body> Source<B> {
         };
         Self { shared: Mutex::new(shared), waiting: OnceLock::new() }
     }
+}
 
+impl<B: Body> Source<B> {
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.lock().body, Original::Lost)
     }
@@ -136,7 +155,7 @@ impl<B: Body> Shared<B> {
     /// Many tiny frames cost more than their bytes: no more than so many are kept.
     const MOST_FRAMES: usize = 1_024;
 
-    fn read(&mut self, position: usize, has_given_trailers: bool) -> Read<B> {
+    fn read(&mut self, position: usize, has_given_trailers: bool) -> Read<Begun<B>> {
         if let Some(frame) = self.frames.get(position) {
             return Read::Frame(frame.clone());
         }
@@ -173,7 +192,7 @@ impl<B: Body> Shared<B> {
 /// Gives the body back, or says that it is lost if reading it panicked.
 struct Reading<'a, B: Body> {
     source: &'a Source<B>,
-    body: Option<B>,
+    body: Option<Begun<B>>,
 }
 
 impl<B: Body> Drop for Reading<'_, B> {
@@ -187,14 +206,18 @@ impl<B: Body> Drop for Reading<'_, B> {
 
 impl<B: Body> ReplayBody<B> {
     pub(super) const fn once(body: B) -> Self {
-        Self { state: State::Own(body) }
+        Self { state: State::Own(Begun::new(body)) }
+    }
+
+    pub(super) const fn whole(whole: Whole) -> Self {
+        Self { state: State::Whole(whole) }
     }
 
     /// The body as it was, if nobody else reads it.
     #[cfg(feature = "tonic")]
     pub(super) fn into_own(self) -> Result<B, Self> {
         match self.state {
-            State::Own(body) => Ok(body),
+            State::Own(body) => body.into_unread().map_err(|body| Self { state: State::Own(body) }),
             state => Err(Self { state }),
         }
     }
@@ -229,7 +252,7 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 /// What a reader gave, and the body if it is its own from now on.
 struct Given<B> {
     frame: Option<Result<Frame<Bytes>, BoxError>>,
-    own: Option<B>,
+    own: Option<Begun<B>>,
 }
 
 impl<B> From<Option<Result<Frame<Bytes>, BoxError>>> for Given<B> {
@@ -272,7 +295,7 @@ where
     }
 
     /// Reads the next frame from the original body, and keeps it for the other attempts.
-    fn read_on(&mut self, body: B, cx: &mut Context<'_>) -> Poll<Given<B>> {
+    fn read_on(&mut self, body: Begun<B>, cx: &mut Context<'_>) -> Poll<Given<B>> {
         let source = Arc::clone(&self.source);
         let mut reading = Reading { source: &source, body: Some(body) };
         let Some(body) = reading.body.as_mut() else { return Poll::Ready(None.into()) };
@@ -293,7 +316,7 @@ where
             drop(old);
             return Poll::Pending;
         };
-        let given = self.keep(&mut shared, body, frame.map(as_bytes));
+        let given = self.keep(&mut shared, body, frame);
         drop(shared);
         if let Some(waiting) = source.waiting.get() {
             waiting.wake_others(self.id);
@@ -302,7 +325,7 @@ where
     }
 
     /// Lets the body wake all who wait: the one who polled it last may not come back for long.
-    fn poll_for_all(&self, body: &mut B, cx: &Context<'_>) -> PolledOf<B> {
+    fn poll_for_all(&self, body: &mut Begun<B>, cx: &Context<'_>) -> Polled {
         let waiting = self.source.waiting();
         drop(waiting.add(self.id, cx.waker()));
         let waker = Waker::from(Arc::clone(waiting));
@@ -312,7 +335,7 @@ where
     fn keep(
         &mut self,
         shared: &mut Shared<B>,
-        body: B,
+        body: Begun<B>,
         frame: Option<Result<Frame<Bytes>, BoxError>>,
     ) -> Given<B> {
         let frame = match frame {
@@ -353,16 +376,6 @@ where
     }
 }
 
-type PolledOf<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
-
-/// Bytes as they are; other buffers by a copy.
-fn as_bytes<D: Buf, E: Into<BoxError>>(
-    frame: Result<Frame<D>, E>,
-) -> Result<Frame<Bytes>, BoxError> {
-    let frame = frame.map_err(Into::into)?;
-    Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-}
-
 impl<B> Body for ReplayBody<B>
 where
     B: Body + Unpin,
@@ -374,10 +387,12 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match &mut self.state {
             State::Empty => Poll::Ready(None),
-            State::Own(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(as_bytes))
+            State::Whole(Whole { data, .. }) => {
+                let data = mem::take(data);
+                self.state = State::Empty;
+                Poll::Ready(Some(Ok(Frame::data(data))))
             }
+            State::Own(body) => Pin::new(body).poll_frame(cx),
             State::Shared(reader) => {
                 let given = ready!(reader.poll(cx));
                 if let Some(body) = given.own {
@@ -391,6 +406,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Empty => true,
+            State::Whole(_) => false,
             State::Own(body) => body.is_end_stream(),
             State::Shared(Reader { source, position, has_given_trailers, .. }) => {
                 let shared = source.lock();
@@ -407,6 +423,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Empty => SizeHint::with_exact(0),
+            State::Whole(whole) => whole.size_hint(),
             State::Own(body) => body.size_hint(),
             State::Shared(Reader { source, position, .. }) => {
                 let shared = source.lock();
@@ -434,6 +451,7 @@ impl<B: Body> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Empty => "empty",
+            State::Whole(_) => "whole",
             State::Own(_) => "own",
             State::Shared(_) => "shared",
         };

@@ -1,17 +1,21 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use http::{Request, request::Parts};
+use http::Request;
 use http_body::Body;
 
+use self::head::KeptHead;
 use super::{
     CloneRequest,
-    body::{BoxError, ReplayBody, Source},
+    body::{AtOnce, Begun, BoxError, ReplayBody, Source, Whole},
 };
+
+mod head;
 
 /// Keeps what the first attempt reads of a request's body, so that another can send it again.
 ///
-/// The first attempt streams: nothing is read before it is sent. Frames are kept as they pass, up to
-/// a bound; a further attempt sends those and goes on with the rest. Two attempts at a time, as a
+/// The first attempt streams: nothing is waited for before it is sent. What the body gives at once
+/// is read when the call is made: mostly that is all of it, one frame of data. Else frames are kept
+/// as they pass, up to a bound; a further attempt sends those and goes on with the rest. Two attempts at a time, as a
 /// backup request makes them, share one body. When the bound is passed, what was kept is dropped,
 /// the attempt that passed it goes on unharmed, and no other can be made.
 ///
@@ -47,11 +51,58 @@ impl Default for Replay {
 }
 
 /// What further attempts of an HTTP request are made of.
-#[derive(Debug)]
 pub struct KeptRequest<B: Body> {
-    parts: Parts,
-    /// `None` for a request without a body.
-    source: Option<Arc<Source<B>>>,
+    // Boxed, since the future of a call is moved more often than a further attempt is made.
+    kept: Box<Kept<B>>,
+}
+
+struct Kept<B: Body> {
+    head: KeptHead,
+    body: KeptBody<B>,
+}
+
+enum KeptBody<B: Body> {
+    /// There is none.
+    Empty,
+    Whole(Whole),
+    Shared(Arc<Source<B>>),
+}
+
+impl<B: Body> KeptBody<B> {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Shared(source) if source.is_lost())
+    }
+
+    /// The body of a further attempt.
+    fn again(&self) -> ReplayBody<B> {
+        match self {
+            Self::Empty => ReplayBody::empty(),
+            Self::Whole(whole) => ReplayBody::whole(whole.clone()),
+            Self::Shared(source) => ReplayBody::shared(Arc::clone(source)),
+        }
+    }
+}
+
+impl<B> KeptBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn of(body: B, most_bytes: usize) -> Self {
+        match Begun::read(body, most_bytes) {
+            AtOnce::Nothing => Self::Empty,
+            AtOnce::Whole(whole) => Self::Whole(whole),
+            AtOnce::Begun(first, body) => {
+                Self::Shared(Arc::new(Source::new(first, body, most_bytes)))
+            }
+        }
+    }
+}
+
+impl<B: Body> fmt::Debug for KeptRequest<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptRequest").field("head", &self.kept.head).finish_non_exhaustive()
+    }
 }
 
 impl<B> CloneRequest<Request<B>> for Replay
@@ -72,26 +123,27 @@ where
             return (self.once(request), None);
         }
         let (parts, body) = request.into_parts();
-        let kept_parts = parts.clone();
-        let (body, source) = if body.is_end_stream() {
-            (ReplayBody::once(body), None)
+        let head = KeptHead::of(&parts);
+        let (first, body) = if body.is_end_stream() {
+            (ReplayBody::once(body), KeptBody::Empty)
         } else {
-            let source = Arc::new(Source::new(body, self.most_bytes));
-            (ReplayBody::shared(Arc::clone(&source)), Some(source))
+            let body = KeptBody::of(body, self.most_bytes);
+            (body.again(), body)
         };
-        (Request::from_parts(parts, body), Some(KeptRequest { parts: kept_parts, source }))
+        let kept = KeptRequest { kept: Box::new(Kept { head, body }) };
+        (Request::from_parts(parts, first), Some(kept))
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Self::Sent> {
-        let KeptRequest { parts, source } = kept.as_ref()?;
-        if source.as_ref().is_some_and(|source| source.is_lost()) {
+        let Kept { head, body } = &*kept.as_ref()?.kept;
+        if body.is_lost() {
             *kept = None;
             return None;
         }
-        let body = source
-            .as_ref()
-            .map_or_else(ReplayBody::empty, |source| ReplayBody::shared(Arc::clone(source)));
-        let parts = if is_last { kept.take()?.parts } else { parts.clone() };
-        Some(Request::from_parts(parts, body))
+        let request = head.with(body.again());
+        if is_last {
+            *kept = None;
+        }
+        Some(request)
     }
 }

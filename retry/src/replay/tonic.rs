@@ -51,18 +51,21 @@ impl CloneRequest<Request<Body>> for ReplayTonic {
 
     fn keep(&self, request: Request<Body>) -> (Request<Body>, Option<Self::Kept>) {
         let (first, kept) = self.replay.keep(request);
-        (first.map(as_tonic), kept)
+        (first.map(Body::from), kept)
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Request<Body>> {
-        Some(self.replay.again(kept, is_last)?.map(as_tonic))
+        Some(self.replay.again(kept, is_last)?.map(Body::from))
     }
 }
 
-fn as_tonic(body: ReplayBody<Body>) -> Body {
-    match body.into_own() {
-        Ok(body) => body,
-        Err(shared) => Body::new(shared),
+/// A body that is sent once only is as it was; another is boxed.
+impl From<ReplayBody<Body>> for Body {
+    fn from(body: ReplayBody<Body>) -> Self {
+        match body.into_own() {
+            Ok(body) => body,
+            Err(kept) => Self::new(kept),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{CarryContext, Classify, Observe, Rejection};
+use outrigger_core::{Classify, Observe, Rejection};
 use pin_project::pin_project;
 use tokio::time::Sleep;
 use tower_service::Service;
@@ -54,7 +54,7 @@ where
     S: Service<R::Sent>,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
-    P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<R::Sent>,
+    P: Protocol<R::Sent, S::Response, S::Error>,
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {

@@ -1,7 +1,9 @@
 use outrigger_core::{ErrorsAreFailures, Live, Observe, PerMethod};
 use tower_layer::Layer;
 
-use super::{MethodRetries, OneRetry, Plain, Retry, RetryEvent, RetryPolicy, RetryService};
+use super::{
+    MethodRetries, OneRetry, Plain, Retry, RetryEvent, RetryPolicy, RetryService, service::Spare,
+};
 use crate::{ByClone, RetryBudget};
 
 /// Sends failed and late calls again, under one budget.
@@ -200,6 +202,7 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self { retries, replay, protocol, classifier } = self.clone();
-        RetryService { inner, retries, replay, protocol, classifier }
+        let spare = Spare::default();
+        RetryService { inner, retries, replay, protocol, classifier, spare }
     }
 }

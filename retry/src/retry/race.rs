@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{CarryContext, Classify, Enforcement, Moment, Observe, Outcome, Rejection};
+use outrigger_core::{AttemptContext, Classify, Enforcement, Moment, Observe, Outcome, Rejection};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
@@ -70,6 +70,8 @@ pub(super) struct Parts<S, R, P, C, Kept> {
     /// What further attempts are made with; `None` when there can be none.
     pub(super) service: Option<S>,
     pub(super) kept: Option<Kept>,
+    /// What all attempts say of their call, each with its own number.
+    pub(super) context: AttemptContext,
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
@@ -117,7 +119,7 @@ where
     S: Service<R::Sent>,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
-    P: Protocol<R::Sent, S::Response, S::Error> + CarryContext<R::Sent>,
+    P: Protocol<R::Sent, S::Response, S::Error>,
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {
@@ -426,7 +428,8 @@ where
         }
         let previous = this.plan.previous();
         let number = this.plan.count(kind);
-        begin_attempt(&this.parts.protocol, &mut request, number, previous);
+        this.parts.context.number = number;
+        this.parts.protocol.begin_attempt(&mut request, &this.parts.context, previous);
         if let Some(share) = share {
             share.send();
         }
@@ -447,20 +450,6 @@ where
         }
         Poll::Ready(())
     }
-}
-
-/// Says in a further attempt's request which one it is. The context came with the kept request.
-fn begin_attempt<P, Request, Response, Error>(
-    protocol: &P,
-    request: &mut Request,
-    number: u32,
-    previous: u32,
-) where
-    P: Protocol<Request, Response, Error> + CarryContext<Request>,
-{
-    let mut context = protocol.context(request).cloned().unwrap_or_default();
-    context.number = number;
-    protocol.begin_attempt(request, &context, previous);
 }
 
 /// What is still on its way is cut short.

@@ -1,7 +1,4 @@
-use std::{
-    mem,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use outrigger_core::{
     AttemptContext, CarryContext, Classify, Enforcement, Observe, Rejection, Tried,
@@ -26,6 +23,27 @@ pub struct RetryService<S, H, R, P, C> {
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
+    pub(super) spare: Spare,
+}
+
+/// The list of endpoints tried by the last call: for the next, once nobody looks at it any more.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Option<Tried>);
+
+impl Spare {
+    fn take(&mut self) -> Tried {
+        let spare = self.0.take().and_then(|mut tried| tried.reset().then_some(tried));
+        let tried = spare.unwrap_or_default();
+        self.0 = Some(tried.clone());
+        tried
+    }
+}
+
+/// A clone has none: two that had the same could not use it.
+impl Clone for Spare {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
@@ -89,7 +107,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
 
     fn race<O, Request>(
         &mut self,
-        mut request: Request,
+        request: Request,
         retry: CurrentRetry<O>,
     ) -> Race<S, R, P, C, O, Request>
     where
@@ -105,27 +123,27 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         retry.retry().budget().record_call();
         let policy = retry.policy();
         let is_enforced = policy.enforcement() == Enforcement::Enforced;
-        let (plan, context) = self.plan_of(&mut request, policy, is_enforced);
+        let (plan, context, is_told) = self.plan_of(&request, policy, is_enforced);
         let (mut sent, kept) = if is_enforced && plan.may_repeat(policy) {
             self.replay.keep(request)
         } else {
             (self.replay.once(request), None)
         };
+        // Only now, so that it need not be kept with the request: to copy it would allocate.
+        if is_told {
+            CarryContext::<R::Sent>::set_context(&self.protocol, &mut sent, context.clone());
+        }
         if context.caller_is_retry {
             self.protocol.begin_attempt(&mut sent, &context, 0);
         }
-        // The value that was polled ready is the one that is called; further attempts poll again.
-        let mut service = None;
-        let response = if kept.is_some() {
-            let clone = self.inner.clone();
-            let ready = service.insert(mem::replace(&mut self.inner, clone));
-            ready.call(sent)
-        } else {
-            self.inner.call(sent)
-        };
+        // The value that was polled ready is the one that is called. Further attempts poll a clone,
+        // which mostly goes unused: a channel's first poll allocates, and here it has that behind it.
+        let service = kept.is_some().then(|| self.inner.clone());
+        let response = self.inner.call(sent);
         let parts = Parts {
             service,
             kept,
+            context,
             replay: self.replay.clone(),
             protocol: self.protocol.clone(),
             classifier: self.classifier.clone(),
@@ -134,13 +152,14 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     }
 
     /// What the call may do, by the context that the request came with, or else by what the call
-    /// that is being served says. All attempts then carry that context, each with its number.
+    /// that is being served says. All further attempts carry that context, each with its number;
+    /// the first, too, where it says something new.
     fn plan_of<Request>(
-        &self,
-        request: &mut Request,
+        &mut self,
+        request: &Request,
         policy: &RetryPolicy,
         is_enforced: bool,
-    ) -> (Plan, AttemptContext)
+    ) -> (Plan, AttemptContext, bool)
     where
         P: CarryContext<Request>,
     {
@@ -148,16 +167,15 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         let is_new = found.is_none();
         let mut context = found.cloned().unwrap_or_else(of_chain);
         let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
+        let mut is_told = false;
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
             let shares = plan.may_repeat(policy) && context.tried.is_none();
             if shares {
-                context.tried = Some(Tried::new());
+                context.tried = Some(self.spare.take());
             }
-            if shares || is_new && (context.caller_is_retry || context.deadline.is_some()) {
-                self.protocol.set_context(request, context.clone());
-            }
+            is_told = shares || is_new && (context.caller_is_retry || context.deadline.is_some());
         }
-        (plan, context)
+        (plan, context, is_told)
     }
 }
 

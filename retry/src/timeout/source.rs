@@ -137,7 +137,7 @@ pub use self::grpc::GrpcDeadline;
 
 #[cfg(feature = "http")]
 mod grpc {
-    use std::time::Duration;
+    use std::{cell::RefCell, time::Duration};
 
     use http::{HeaderName, HeaderValue, Request};
     use outrigger_core::InExtensions;
@@ -166,8 +166,30 @@ mod grpc {
         fn set_deadline(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
             InContext(InExtensions).set_deadline(request, deadline, now);
             let left = deadline.saturating_duration_since(now.get());
-            request.headers_mut().insert(GRPC_TIMEOUT, format(left));
+            request.headers_mut().insert(GRPC_TIMEOUT, written(left));
         }
+    }
+
+    std::thread_local! {
+        /// What was written last.
+        static LAST: RefCell<Option<(Duration, HeaderValue)>> = const { RefCell::new(None) };
+    }
+
+    /// The time left as the header says it. A call that begins with its whole time-out says what
+    /// the one before it said, which then costs no allocation.
+    fn written(left: Duration) -> HeaderValue {
+        // What is left of a time that runs is not the same twice: it would only turn others out.
+        if left.subsec_nanos() % 1_000_000 != 0 {
+            return format(left);
+        }
+        let cached = LAST.try_with(|last| {
+            let mut last = last.borrow_mut();
+            match &*last {
+                Some((of, value)) if *of == left => value.clone(),
+                _ => last.insert((left, format(left))).1.clone(),
+            }
+        });
+        cached.unwrap_or_else(|_| format(left))
     }
 
     /// At most 8 digits and a unit, as the gRPC specification says (PROTOCOL-HTTP2.md).
@@ -193,15 +215,27 @@ mod grpc {
     pub(super) fn format(left: Duration) -> HeaderValue {
         const MOST: u128 = 99_999_999;
         let units = [
-            (left.as_nanos(), 'n'),
-            (left.as_micros(), 'u'),
-            (left.as_millis(), 'm'),
-            (u128::from(left.as_secs()), 'S'),
-            (u128::from(left.as_secs() / 60), 'M'),
+            (left.as_nanos(), b'n'),
+            (left.as_micros(), b'u'),
+            (left.as_millis(), b'm'),
+            (u128::from(left.as_secs()), b'S'),
+            (u128::from(left.as_secs() / 60), b'M'),
         ];
         let fits = units.into_iter().find(|(n, _)| *n <= MOST);
-        let (n, unit) = fits.unwrap_or((u128::from(left.as_secs() / 3_600).min(MOST), 'H'));
-        HeaderValue::try_from(format!("{n}{unit}")).expect("digits and a letter")
+        let (n, unit) = fits.unwrap_or((u128::from(left.as_secs() / 3_600).min(MOST), b'H'));
+        // By hand: the formatter, and the string that it writes to, cost more than all the rest.
+        let mut rest = usize::try_from(n).expect("at most 8 digits");
+        let mut text = [unit; 9];
+        let mut begin = text.len() - 1;
+        loop {
+            begin -= 1;
+            text[begin] = b"0123456789"[rest % 10];
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        HeaderValue::from_bytes(&text[begin..]).expect("digits and a letter")
     }
 
     #[cfg(test)]
@@ -220,6 +254,33 @@ mod grpc {
             for nonsense in ["", "m", "5", "5x", "-1m", "+1m", "123456789m", "1 m", "1.5S"] {
                 assert_eq!(read(nonsense), None, "{nonsense:?}");
             }
+        }
+
+        #[test]
+        fn each_unit_is_written_in_its_digits_and_with_one_allocation() {
+            let written = |left| format(left).to_str().expect("text").to_owned();
+            assert_eq!(written(Duration::ZERO), "0n");
+            assert_eq!(written(Duration::from_nanos(99_999_999)), "99999999n");
+            assert_eq!(written(Duration::from_millis(100)), "100000u");
+            assert_eq!(written(Duration::from_secs(3_600)), "3600000m");
+            assert_eq!(written(Duration::from_secs(1_234_567)), "1234567S");
+            assert_eq!(written(Duration::from_secs(600_000_000)), "10000000M");
+            assert_eq!(written(Duration::MAX), "99999999H");
+            let left = Duration::from_millis(250);
+            let counted = allocation_counter::measure(|| drop(format(left)));
+            assert_eq!(counted.count_total, 1);
+        }
+
+        #[test]
+        fn the_same_time_is_written_again_without_an_allocation() {
+            let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+            let [first, other, again] = [second, minute, second].map(written);
+            assert_eq!([&first, &other, &again], ["1000000u", "60000000u", "1000000u"]);
+            let allocations =
+                |left| allocation_counter::measure(|| drop(written(left))).count_total;
+            assert_eq!(allocations(second), 0);
+            assert_eq!(allocations(second - Duration::from_nanos(1)), 1);
+            assert_eq!(allocations(second), 0, "still there");
         }
 
         #[test]

@@ -147,7 +147,7 @@ fn an_attempt_that_is_dropped_takes_no_wake_up_along() {
 
 #[test]
 fn an_attempt_that_joins_while_another_reads_is_woken_by_the_body() {
-    /// Pending at its first poll, in which a second attempt joins and asks.
+    /// Pending at its first poll after the call was made, in which a second attempt joins and asks.
     struct Joined(Arc<Mutex<Option<Join>>>, Script);
     type Join = Box<dyn FnOnce() + Send>;
     impl Body for Joined {
@@ -242,14 +242,14 @@ fn beyond_the_bound_what_was_kept_is_dropped_at_once() {
 
 #[test]
 fn a_body_that_wakes_whoever_asks_before_it_answers_is_heard() {
-    /// Pending. At its second poll it wakes who asks.
+    /// Pending. At its second poll after the call was made it wakes who asks.
     struct Yields(u32);
     impl Body for Yields {
         type Data = Bytes;
         type Error = &'static str;
         fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gives> {
             self.0 += 1;
-            if self.0 == 2 {
+            if self.0 == 3 {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -350,18 +350,112 @@ fn the_size_that_is_known_is_kept() {
 
 #[test]
 fn a_body_that_panics_leaves_no_other_attempt_waiting() {
-    struct Panics;
+    struct Panics(bool);
     impl Body for Panics {
         type Data = Bytes;
         type Error = &'static str;
-        fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Gives> {
-            panic!("a body's own fault")
+        fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Gives> {
+            assert!(!std::mem::replace(&mut self.0, true), "a body's own fault");
+            Poll::Pending
         }
     }
-    let (mut first, mut kept) = Replay::default().keep(Request::new(Panics));
+    let (mut first, mut kept) = Replay::default().keep(Request::new(Panics(false)));
     let mut second = Replay::default().again(&mut kept, false).expect("kept");
     let polled = std::panic::AssertUnwindSafe(|| spawn(first.body_mut().frame()).poll().is_ready());
     std::panic::catch_unwind(polled).unwrap_err();
     let frame = assert_ready!(spawn(second.body_mut().frame()).poll()).expect("an error");
     assert!(frame.unwrap_err().is::<BodyLost>());
+}
+
+/// A request whose body gives `gives` at once, and what is kept of it.
+fn keep_ready(gives: impl IntoIterator<Item = Gives>) -> (Script, Sent, Option<KeptScript>) {
+    let script = Script::default();
+    script.give(gives);
+    let request = Request::put("/a").body(script.clone()).expect("valid");
+    let (first, kept) = Replay::up_to(6).keep(request);
+    (script, first, kept)
+}
+
+type KeptScript = super::super::KeptRequest<Script>;
+
+#[test]
+fn a_body_of_one_frame_is_read_at_once_and_says_its_end() {
+    let (_, first, mut kept) = keep_ready([data("one"), None]);
+    let second = again(&mut kept, false).expect("kept");
+    let third = again(&mut kept, true).expect("kept");
+    for mut attempt in [first, second, third] {
+        let hint = attempt.body().size_hint();
+        assert_eq!((hint.lower(), hint.exact()), (3, None), "as the body said it");
+        assert!(!attempt.body().is_end_stream());
+        assert_ready!(spawn(attempt.body_mut().frame()).poll()).expect("a frame").expect("data");
+        assert!(attempt.body().is_end_stream());
+        assert!(assert_ready!(spawn(attempt.body_mut().frame()).poll()).is_none());
+    }
+}
+
+#[test]
+fn what_comes_after_the_frame_that_was_read_at_once_comes_once_and_in_order() {
+    let all = Ok(("onetwo".to_owned(), true));
+    let (script, first, mut kept) = keep_ready([data("one"), data("two")]);
+    assert_eq!(first.body().size_hint().lower(), 6);
+    script.give([trailers(), None]);
+    assert_eq!(collect(first), all);
+    assert_eq!(collect(again(&mut kept, true).expect("kept")), all);
+
+    let (script, first, mut kept) = keep_ready([data("one")]);
+    script.give([data("two"), trailers(), None]);
+    assert_eq!(collect(first), all);
+    assert_eq!(collect(again(&mut kept, true).expect("kept")), all);
+
+    let (_, first, mut kept) = keep_ready([trailers(), None]);
+    assert_eq!(collect(first), Ok((String::new(), true)));
+    assert_eq!(collect(again(&mut kept, true).expect("kept")), Ok((String::new(), true)));
+}
+
+#[test]
+fn what_is_too_much_or_fails_at_once_is_given_to_the_first_attempt_alone() {
+    let (_, first, mut kept) = keep_ready([data("too long"), data("er"), None]);
+    assert_eq!(collect(first), Ok(("too longer".to_owned(), false)));
+    assert!(again(&mut kept, false).is_none());
+
+    let (_, first, mut kept) = keep_ready([data("four"), data("more"), data("!"), None]);
+    assert_eq!(collect(first), Ok(("fourmore!".to_owned(), false)));
+    assert!(again(&mut kept, false).is_none());
+
+    for gives in [vec![], vec![data("one")]] {
+        let (_, first, mut kept) = keep_ready(gives.into_iter().chain([Some(Err("disk"))]));
+        assert_eq!(collect(first), Err("disk".to_owned()));
+        assert!(again(&mut kept, false).is_none());
+    }
+}
+
+#[test]
+fn a_body_that_is_over_at_once_is_empty() {
+    let (_, first, mut kept) = keep_ready([None]);
+    assert!(first.body().is_end_stream());
+    assert_eq!(collect(again(&mut kept, true).expect("kept")), Ok((String::new(), false)));
+}
+
+#[test]
+fn the_head_is_sent_again_as_it_was() {
+    let mut request = Request::put("/a").version(http::Version::HTTP_2).body(Script::default());
+    let headers = request.as_mut().expect("valid").headers_mut();
+    for number in 0..9 {
+        headers.append("x-many", http::HeaderValue::from(number));
+    }
+    headers.insert("te", http::HeaderValue::from_static("trailers"));
+    let mut secret = http::HeaderValue::from_static("secret");
+    secret.set_sensitive(true);
+    headers.insert("authorization", secret);
+    request.as_mut().expect("valid").extensions_mut().insert(7_u8);
+    let (first, mut kept) = Replay::default().keep(request.expect("valid"));
+    for is_last in [false, true] {
+        let again = again(&mut kept, is_last).expect("kept");
+        assert_eq!(first.headers(), again.headers());
+        assert!(again.headers()["authorization"].is_sensitive());
+        let head = |request: &Sent| (request.method().clone(), request.uri().clone());
+        assert_eq!(head(&first), head(&again));
+        assert_eq!(again.version(), http::Version::HTTP_2);
+        assert_eq!(again.extensions().get(), Some(&7_u8));
+    }
 }
