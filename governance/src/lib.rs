@@ -124,7 +124,7 @@
 //!   limits and budgets is shared by nature: they go on by the new policy, and a policy that did not
 //!   change keeps them untouched.
 //! - `Governance::switch` enforces, shadows or disables by hand, over what any file says.
-//! - Who observes is told `PolicyEvent::Replaced` and `Refused`, with the reason.
+//! - Who observes is told `PolicyEvent::Replaced`, `Switched`, and `Refused` with the reason.
 //!
 //! # Looking on
 //!
