@@ -1,7 +1,8 @@
 //! The same work done by Outrigger and by its peers, in one run; and the bad days, simulated.
 //!
 //! `cargo run --release -p outrigger-bench -- help` lists the subcommands. Each prints readable
-//! tables; `--json FILE` adds its rows to a file for `figures` and `report`.
+//! tables; `--json FILE` adds its rows to a file for `figures` and `report`. Simulations name the
+//! source of what they simulate by a short name such as H1: `bench/SOURCES.md` has them all.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(feature = "peers"),

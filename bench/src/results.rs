@@ -89,7 +89,8 @@ fn text(rows: &[Row], date: &str, machine: &str) -> String {
         "# Results\n\nWritten by `cargo run --release -p outrigger-bench -- report`, {date}, on {machine}. \
          Times of this machine say little; what counts are the ratios of one run, and what is \
          counted. Simulations run the real layers under paused time: the same seed gives the same \
-         figures everywhere.\n\nPeers: {}.\n\nAll of it anew: `{ALL}`.\n",
+         figures everywhere. Rows such as H1 are those of [SOURCES.md](SOURCES.md).\n\n\
+         Peers: {}.\n\nAll of it anew: `{ALL}`.\n",
         versions(),
     );
     let _ = write!(page, "\n## Targets\n\n{}", aims(rows));

@@ -1,5 +1,5 @@
 //! Bad days, simulated: the real layers under tokio's paused time and seeded randomness. The same
-//! seed gives the same figures.
+//! seed gives the same figures. Each names its source row; the rows are those of `bench/SOURCES.md`.
 
 pub(crate) mod bad_policy;
 pub(crate) mod cascade;

@@ -325,7 +325,8 @@ proptest! {
     }
 }
 
-/// World reference R5: however probes end, half-open never lasts when calls keep coming.
+/// However probes end, half-open never lasts when calls keep coming: what resilience4j has
+/// `maxWaitDurationInHalfOpenState` for.
 #[tokio::test(start_paused = true)]
 async fn half_open_ends_in_every_one_of_ten_thousand_random_interleavings() {
     let mut walk = Walk::new(5);

@@ -66,7 +66,9 @@
 //! JSON, YAML or TOML, of one shape. `defaults` are for every method, `services` for those of a
 //! service, `methods` below a service for one. They are merged field by field, the most exact last.
 //! `templates` hold settings that a scope takes over with `use: NAME`, below its own. `retry: off`
-//! takes a policy away. Keys may be written in `snake_case` or `lowerCamelCase`.
+//! takes a policy away. `retry_budget` and `balance` may also stand at the top level, and are then
+//! those of the `defaults`: each service has a budget of its own. Keys may be written in `snake_case`
+//! or `lowerCamelCase`.
 //!
 //! | setting | what it holds | short form | of |
 //! | --- | --- | --- | --- |
@@ -124,7 +126,7 @@
 //!   limits and budgets is shared by nature: they go on by the new policy, and a policy that did not
 //!   change keeps them untouched.
 //! - `Governance::switch` enforces, shadows or disables by hand, over what any file says.
-//! - Who observes is told `PolicyEvent::Replaced` and `Refused`, with the reason.
+//! - Who observes is told `PolicyEvent::Replaced`, `Switched`, and `Refused` with the reason.
 //!
 //! # Looking on
 //!

@@ -60,7 +60,10 @@
 //! - Put it in by `layer_outer`: outside of Volo's balancer, so that each attempt has its own pick.
 //!   Leave the builder's `retry_count` at 0, or attempts multiply. An `rpc_timeout` of the client or
 //!   of a call cuts each attempt, besides the policies.
-//! - `around_attempts` is not there: `layer_inner` stands around each attempt.
+//! - `around_attempts` is not there: `layer_inner` stands around each attempt. Nor are `observe` and
+//!   `around_calls`: a layer of Volo's outside of this one sees each call. What governance decides is
+//!   told to the observer of [`Governance::with_observer`](crate::Governance::with_observer) as
+//!   everywhere.
 //! - The stack is made for each call, out of handles: Volo's futures borrow their service and
 //!   context, so a stack that outlives the call would have to box every one of them.
 //!

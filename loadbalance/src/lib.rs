@@ -171,7 +171,7 @@
 //! | `discover` | `follow`: any stream of tower's discovery |
 //! | `dns` | `DnsResolver`: A and AAAA, or SRV |
 //! | `file` | `FileResolver` |
-//! | `serde` | `Deserialize` for [`BalancePolicy`] |
+//! | `serde` | `Deserialize` and `Serialize` for [`BalancePolicy`] |
 //! | `schema` | `serde`, and JSON schemas of these policies |
 
 #![forbid(unsafe_code)]

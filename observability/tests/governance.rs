@@ -308,8 +308,8 @@ async fn busy_client(seed: u64, calls: u32) -> Memory {
     memory
 }
 
-/// R34: attempts = calls + retries + backups + transparent - refused before sending, exactly,
-/// whatever is dropped, refused, late or failing.
+/// Calls and attempts as gRPC tells them apart (A6, A66): attempts = calls + retries + backups +
+/// transparent - refused before sending, exactly, whatever is dropped, refused, late or failing.
 #[tokio::test(start_paused = true)]
 async fn the_books_balance_whatever_happens_to_the_calls() {
     let calls = 400;

@@ -221,19 +221,11 @@
 //!
 //! # Cost
 //!
-//! Beside its peers in one run (`cargo bench -p outrigger-ratelimit --bench limits`), on one thread
-//! of a shared machine and as the median round, with an inner service that is ready at once:
-//!
-//! | case | ns | peer | ns | ratio |
-//! | --- | --- | --- | --- | --- |
-//! | concurrency, admitted | 28.9 | tower's concurrency limit | 31.5 | 0.92 |
-//! | concurrency, refused | 28.7 | | | |
-//! | adaptive, admitted: two reads of the clock, and the counts of the window | 129 | | | |
-//! | rate, admitted | 35.8 | governor's bare check | 25.3 | 1.42 |
-//! | rate, admitted, without tower | 29.4 | the same | 25.3 | 1.16 |
-//! | rate, refused, with the exact wait | 48.7 | governor's bare check, without it | 20.9 | 2.33 |
-//! | client throttle, admitted | 48.9 | | | |
-//! | client throttle, refused | 67.6 | | | |
+//! Concurrency and rate limits stand beside those of `tower`, `tower-resilience` and `governor` in
+//! `bench/RESULTS.md`. `cargo bench -p outrigger-ratelimit --bench limits` measures the adaptive limit
+//! and the client throttle as well, in one run with tower's concurrency limit and governor's bare
+//! check. An adaptive limit looks at the clock twice for a call that it counts, and keeps the counts
+//! of its window; a rate limit, which also says how long to wait, and a client throttle look once.
 //!
 //! # What it does not do
 //!

@@ -98,8 +98,9 @@ async fn flood(policy: ConcurrencyLimitPolicyBuilder, critical_share: f64) -> Se
     served
 }
 
-/// Mark H13: critical calls pass while they are no more than what 0.8 of the places can do, and no
-/// place stays empty. Prints the table of the front page.
+/// In the shape of Netflix' prioritized load shedding (2024): critical calls pass while they are no
+/// more than what 0.8 of the places can do, and no place stays empty. Prints the table of the front
+/// page.
 #[tokio::test(start_paused = true)]
 async fn critical_calls_pass_while_the_rest_floods_and_no_place_stays_empty() {
     println!(

@@ -124,8 +124,9 @@ impl Backend {
     }
 }
 
-/// Mark H6: at ten times its capacity the backend is sent `k` times what it can do, within a
-/// twentieth, after three windows. Prints the table of the front page: 200 calls a second.
+/// As the formula of the SRE book's client throttle has it (Handling Overload): at ten times its
+/// capacity the backend is sent `k` times what it can do, within a twentieth, after three windows.
+/// Prints the table of the front page: 200 calls a second.
 #[tokio::test(start_paused = true)]
 async fn at_ten_times_the_capacity_it_sends_k_times_the_capacity_and_comes_back() {
     println!(

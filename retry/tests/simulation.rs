@@ -215,7 +215,8 @@ fn the_load_stays_within_the_budget_at_every_failure_rate() {
     }
 }
 
-/// Workload H3: ten backends of eight workers, of which all slow down by 1.8 for twenty seconds.
+/// After The Tail at Scale (Dean and Barroso, CACM 2013), but with nobody who is fast: ten backends
+/// of eight workers, of which all slow down by 1.8 for twenty seconds.
 struct Slowdown {
     p99: f64,
     /// The largest share of extra attempts in any second.

@@ -130,7 +130,7 @@ enum PickerInFile {
     LeastPending(LeastPendingInFile),
     /// The one of two with the lower latency times calls in flight for its weight.
     PeakEwma(PeakEwmaInFile),
-    /// At random, in proportion to the capacity that the endpoints report.
+    /// One after the other, each in proportion to the capacity it reports: gRPC's static stride.
     Reported(ReportedInFile),
     /// By the request's key, on a ring of points.
     ConsistentHash(ConsistentHashInFile),
