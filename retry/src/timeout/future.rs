@@ -54,7 +54,7 @@ impl<F, O, Response, Error> Future for TimeoutFuture<F, O>
 where
     F: Future<Output = Result<Response, Error>>,
     O: Observe<TimeoutEvent>,
-    Error: From<Rejection>,
+    Error: From<Rejection> + 'static,
 {
     type Output = F::Output;
 
@@ -65,8 +65,9 @@ where
                 Poll::Ready(Ok(response)) => Ok(response),
                 Poll::Ready(Err(error)) => match limit.passed() {
                     // Somebody further in was told the same deadline, and has his own timer and
-                    // words for it: tonic's channel gives `CANCELLED`.
-                    Some(after) if !*this.is_shadow => {
+                    // words for it: tonic's channel gives `CANCELLED`. A refusal says better what
+                    // became of the call: one that waited for a place was never sent.
+                    Some(after) if !*this.is_shadow && Rejection::find_in(&error).is_none() => {
                         Err(timed_out(after, false, this.observer).into())
                     }
                     _ => Err(error),

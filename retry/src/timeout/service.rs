@@ -38,7 +38,7 @@ impl<S, P, D, O> TimeoutService<S, P, D, O> {
 impl<S, Request, P, D, O> Service<Request> for TimeoutService<S, P, D, O>
 where
     S: Service<Request>,
-    S::Error: From<Rejection>,
+    S::Error: From<Rejection> + 'static,
     P: ChooseTimeout<Request>,
     D: CarryDeadline<Request>,
     O: Observe<TimeoutEvent> + Clone,
