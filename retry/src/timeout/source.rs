@@ -179,7 +179,7 @@ mod grpc {
     /// the one before it said, which then costs no allocation.
     fn written(left: Duration) -> HeaderValue {
         // What is left of a time that runs is not the same twice: it would only turn others out.
-        if left.subsec_nanos() % 1_000_000 != 0 {
+        if !left.subsec_nanos().is_multiple_of(1_000_000) {
             return format(left);
         }
         let cached = LAST.try_with(|last| {
