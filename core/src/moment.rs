@@ -1,15 +1,17 @@
-use std::{cell::Cell, marker::PhantomData};
+use std::cell::Cell;
 
 use tokio::time::Instant;
 
 /// One look at the clock for all layers that a call passes at the same moment.
 ///
 /// A layer asks [`now`](Self::now). By itself it gets what the clock says. Where layers stand
-/// together, who puts them together calls them in one moment ([`share`](Self::share)), and what is
-/// no layer of ours outside of it ([`leave`](Self::leave)), since it may take long. Then a call
-/// reads the clock once on its way in and once on its way out, whatever the number of layers.
+/// together, who puts them together calls them in one moment ([`share`](Self::share)), and the
+/// service inside of them outside of it ([`leave`](Self::leave)), since it may take long. Then a
+/// call reads the clock once on its way in and once on its way out, whatever the number of layers.
 ///
-/// A moment belongs to a thread and ends when it is dropped, also by a panic.
+/// A moment belongs to a thread and lasts as long as a closure runs, also if that panics: it cannot
+/// reach over an `await`. What a user puts between the layers (a classifier, an observer, a layer of
+/// their own) runs in the moment; it sees the time pass only if it asks the clock itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,21 +21,17 @@ use tokio::time::Instant;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let moment = Moment::share();
-/// let first = Moment::now();
-/// assert_eq!(Moment::now(), first);
-/// drop(moment);
+/// let first = Moment::share(|| {
+///     let first = Moment::now();
+///     assert_eq!(Moment::now(), first);
+///     first
+/// });
 /// advance(Duration::from_secs(1)).await;
 /// assert_eq!(Moment::now(), first + Duration::from_secs(1));
 /// # }
 /// ```
-#[derive(Debug)]
-#[must_use = "it lasts until it is dropped"]
-pub struct Moment {
-    /// What the thread is in again afterwards, if that is something else.
-    back: Option<Present>,
-    of_thread: PhantomData<*const ()>,
-}
+#[derive(Clone, Copy, Debug)]
+pub enum Moment {}
 
 /// What a thread is in.
 #[derive(Clone, Copy, Debug)]
@@ -65,32 +63,37 @@ impl Moment {
         }
     }
 
-    /// Until it is dropped, all is one moment: that which this thread is in already, or a new one.
+    /// All that `of_layers` does is one moment: that which this thread is in already, or a new one.
     #[inline]
-    pub fn share() -> Self {
+    pub fn share<R>(of_layers: impl FnOnce() -> R) -> R {
         let is_outside = matches!(PRESENT.get(), Present::Outside);
         if is_outside {
             PRESENT.set(Present::Unread);
         }
-        Self { back: is_outside.then_some(Present::Outside), of_thread: PhantomData }
+        let _back = Back(is_outside.then_some(Present::Outside));
+        of_layers()
     }
 
-    /// Until it is dropped, this thread is in no moment. If it was in one, it is in another
+    /// While `of_user` runs, this thread is in no moment. If it was in one, it is in another
     /// afterwards.
     #[inline]
-    pub fn leave() -> Self {
+    pub fn leave<R>(of_user: impl FnOnce() -> R) -> R {
         let is_outside = matches!(PRESENT.get(), Present::Outside);
         if !is_outside {
             PRESENT.set(Present::Outside);
         }
-        Self { back: (!is_outside).then_some(Present::Unread), of_thread: PhantomData }
+        let _back = Back((!is_outside).then_some(Present::Unread));
+        of_user()
     }
 }
 
-impl Drop for Moment {
+/// Puts the thread back into what it was in, if that was something else; also by a panic.
+struct Back(Option<Present>);
+
+impl Drop for Back {
     #[inline]
     fn drop(&mut self) {
-        if let Some(back) = self.back {
+        if let Some(back) = self.0 {
             PRESENT.set(back);
         }
     }
@@ -115,15 +118,15 @@ mod tests {
     async fn all_of_a_moment_see_the_time_at_which_it_was_first_asked_for() {
         pause();
         let began = Instant::now();
-        let moment = Moment::share();
-        take_long();
-        assert_eq!(Moment::now(), began + SECOND, "not before anybody asks");
-        take_long();
-        let within = Moment::share();
-        assert_eq!(Moment::now(), began + SECOND, "one within is the same");
-        drop(within);
-        assert_eq!(Moment::now(), began + SECOND);
-        drop(moment);
+        Moment::share(|| {
+            take_long();
+            assert_eq!(Moment::now(), began + SECOND, "not before anybody asks");
+            take_long();
+            Moment::share(|| {
+                assert_eq!(Moment::now(), began + SECOND, "one within is the same");
+            });
+            assert_eq!(Moment::now(), began + SECOND);
+        });
         assert_eq!(Moment::now(), began + 2 * SECOND);
         take_long();
         assert_eq!(Moment::now(), began + 3 * SECOND, "in no moment");
@@ -133,29 +136,26 @@ mod tests {
     async fn what_is_left_a_moment_for_sees_the_clock_and_is_followed_by_another_moment() {
         pause();
         let began = Instant::now();
-        let _moment = Moment::share();
-        assert_eq!(Moment::now(), began);
-        let outside = Moment::leave();
-        take_long();
-        assert_eq!(Moment::now(), began + SECOND);
-        drop(Moment::leave());
-        take_long();
-        assert_eq!(Moment::now(), began + 2 * SECOND);
-        drop(outside);
-        take_long();
-        assert_eq!(Moment::now(), began + 3 * SECOND);
-        take_long();
-        assert_eq!(Moment::now(), began + 3 * SECOND);
+        Moment::share(|| {
+            assert_eq!(Moment::now(), began);
+            Moment::leave(|| {
+                take_long();
+                assert_eq!(Moment::now(), began + SECOND);
+                Moment::leave(take_long);
+                assert_eq!(Moment::now(), began + 2 * SECOND);
+            });
+            take_long();
+            assert_eq!(Moment::now(), began + 3 * SECOND);
+            take_long();
+            assert_eq!(Moment::now(), began + 3 * SECOND);
+        });
     }
 
     #[tokio::test]
     async fn a_panic_ends_its_moment_too() {
         pause();
         let began = Instant::now();
-        let panics = || {
-            let _moment = Moment::share();
-            panic!("at {:?}", Moment::now());
-        };
+        let panics = || Moment::share(|| panic!("at {:?}", Moment::now()));
         catch_unwind(panics).unwrap_err();
         take_long();
         assert_eq!(Moment::now(), began + SECOND);

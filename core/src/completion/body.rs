@@ -79,8 +79,7 @@ impl<B: Body, Held: Complete> Body for TrackedBody<B, Held> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         // All layers that hold something hear of the end at one moment.
-        let _moment = Moment::share();
-        self.poll_tracked(cx)
+        Moment::share(|| self.poll_tracked(cx))
     }
 
     fn is_end_stream(&self) -> bool {

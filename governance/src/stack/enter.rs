@@ -51,8 +51,8 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
         let state = self.methods.get(method);
-        let _moment = Moment::share();
-        EnterFuture { response: self.inner.call(Governed::new(request, state)) }
+        let call = || EnterFuture { response: self.inner.call(Governed::new(request, state)) };
+        Moment::share(call)
     }
 }
 
@@ -72,8 +72,7 @@ impl<F: Future> Future for EnterFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _moment = Moment::share();
-        self.project().response.poll(cx)
+        Moment::share(|| self.project().response.poll(cx))
     }
 }
 
@@ -94,8 +93,7 @@ where
     }
 
     fn call(&mut self, request: Governed<R, O>) -> Self::Future {
-        let _outside = Moment::leave();
-        LeaveFuture { response: self.0.call(request.request) }
+        Moment::leave(|| LeaveFuture { response: self.0.call(request.request) })
     }
 }
 
@@ -111,8 +109,7 @@ impl<F: Future> Future for LeaveFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _outside = Moment::leave();
-        self.project().response.poll(cx)
+        Moment::leave(|| self.project().response.poll(cx))
     }
 }
 
@@ -137,8 +134,7 @@ where
     }
 
     fn call(&mut self, request: Governed<http::Request<B>, O>) -> Self::Future {
-        let _outside = Moment::leave();
-        LeaveFuture { response: self.0.call(request.request.map(as_tonic)) }
+        Moment::leave(|| LeaveFuture { response: self.0.call(request.request.map(as_tonic)) })
     }
 }
 
