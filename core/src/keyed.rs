@@ -15,6 +15,11 @@ use foldhash::fast::RandomState;
 pub trait Idle {
     /// A closed breaker, a limit with nobody inside, a full bucket.
     fn is_idle(&self) -> bool;
+
+    /// It was taken out, to make room or by [`Keyed::remove`]. Told before the call that took it
+    /// out returns, while it may still be in use: when it is dropped is not said. Does nothing
+    /// unless implemented.
+    fn evicted(&self) {}
 }
 
 /// State per key, made on first use, with a cap on the number of keys.
@@ -107,7 +112,12 @@ where
 
     /// Forgets `key`. Says whether it was there.
     pub fn remove(&self, key: &(impl Equivalent<K> + Hash + ?Sized)) -> bool {
-        self.entries.pin().remove(key).is_some()
+        let entries = self.entries.pin();
+        let removed = entries.remove(key);
+        if let Some(entry) = removed {
+            entry.value.evicted();
+        }
+        removed.is_some()
     }
 
     /// How many keys there are.
@@ -156,21 +166,18 @@ where
         let entries = self.entries.pin();
         let candidates = entries.iter().filter(|(_, entry)| round.takes(entry)).count();
         let (mut removed, mut share) = (0, 0);
-        entries.retain(|_, entry| {
-            let mut goes = round.takes(entry);
-            if goes {
+        for (key, entry) in &entries {
+            if round.takes(entry) && removed < at_most {
                 share += at_most;
-                goes = share >= candidates && removed < at_most;
-            }
-            if goes {
-                share -= candidates;
-                removed += 1;
+                if share >= candidates {
+                    share -= candidates;
+                    removed += usize::from(self.remove(key));
+                }
             }
             if round == Round::IdleAndUnused {
                 entry.used.store(false, Ordering::Relaxed);
             }
-            !goes
-        });
+        }
         removed
     }
 }
@@ -209,15 +216,22 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
     use super::*;
 
     struct Value {
         idle: bool,
+        evicted: Arc<AtomicUsize>,
     }
 
     impl Idle for Value {
         fn is_idle(&self) -> bool {
             self.idle
+        }
+
+        fn evicted(&self) {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -226,7 +240,25 @@ mod tests {
     }
 
     fn touch(keyed: &Keyed<u64, Value>, key: u64, idle: bool) {
-        keyed.with(&key, || (key, Value { idle }), |_| ());
+        keyed.with(&key, || (key, Value { idle, evicted: Arc::default() }), |_| ());
+    }
+
+    #[test]
+    fn what_goes_is_told_so_at_once_and_once() {
+        let keyed = keyed(8);
+        let told: Vec<_> = (0..100).map(|_| Arc::<AtomicUsize>::default()).collect();
+        for (key, evicted) in told.iter().enumerate() {
+            let value = || Value { idle: key % 2 == 0, evicted: Arc::clone(evicted) };
+            keyed.with(&(key as u64), || (key as u64, value()), |_| ());
+            keyed.for_each(|key, value| {
+                assert_eq!(value.evicted.load(Ordering::Relaxed), 0, "{key} is there");
+            });
+        }
+        assert!(keyed.remove(&99) && !keyed.remove(&99));
+        for (key, evicted) in told.iter().enumerate() {
+            let is_gone = keyed.peek(&(key as u64), |_| ()).is_none();
+            assert_eq!(evicted.load(Ordering::Relaxed), usize::from(is_gone), "{key}");
+        }
     }
 
     #[test]

@@ -371,10 +371,30 @@ impl<O: ObserveGovernance> Governance<O> {
         enforcement: Option<Enforcement>,
     ) {
         let version = self.change(|current| {
-            let mut current = current.clone();
-            let is_other = |switch: &Switch| (&switch.method, switch.policy) != (&method, policy);
-            current.switches.retain(is_other);
+            let mut current = current.without(method.as_ref(), policy);
             if let Some(enforcement) = enforcement {
+                current.switches.push(Switch { method, policy, enforcement });
+            }
+            current
+        });
+        self.shared.observer.observe("", &PolicyEvent::Switched { version });
+    }
+
+    /// Switches `policy` of `method` by hand; what would be in force anyway needs no switch, so
+    /// that later sets count again. One step: in between, no call goes by another policy.
+    #[cfg(feature = "diagnosis")]
+    pub(crate) fn switch_by_hand(
+        &self,
+        method: &Method,
+        policy: &'static str,
+        enforcement: Enforcement,
+    ) {
+        let version = self.change(|current| {
+            let mut current = current.without(Some(method), Some(policy));
+            let stated = Arc::clone(current.set.method_shared(named(method)));
+            let otherwise = current.switched(method, stated).enforcement_of(policy);
+            if otherwise != Some(enforcement) {
+                let (method, policy) = (Some(method.clone()), Some(policy));
                 current.switches.push(Switch { method, policy, enforcement });
             }
             current
@@ -414,6 +434,15 @@ impl<O: ObserveGovernance> Governance<O> {
 }
 
 impl Current {
+    /// With no switch of just this method and policy.
+    fn without(&self, method: Option<&Method>, policy: Option<&str>) -> Self {
+        let mut rest = self.clone();
+        let is_other =
+            |switch: &Switch| (switch.method.as_ref(), switch.policy) != (method, policy);
+        rest.switches.retain(is_other);
+        rest
+    }
+
     /// `policy` as it was switched by hand.
     fn switched(&self, method: &Method, policy: Arc<MethodPolicy>) -> Arc<MethodPolicy> {
         let of_method = |switch: &&Switch| switch.method.as_ref().is_none_or(|m| m == method);

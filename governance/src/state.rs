@@ -233,12 +233,6 @@ impl<O> Slot<O> {
     }
 }
 
-impl<O> Drop for Slot<O> {
-    fn drop(&mut self) {
-        self.state.load().gave_way.store(true, Ordering::Relaxed);
-    }
-}
-
 /// What a call, a service that has it at hand, a closed circuit or an empty bucket would lose.
 impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
@@ -249,6 +243,13 @@ impl<O> Idle for Slot<O> {
             && state.adaptive.is_idle()
             && state.rate.is_idle()
             && state.throttle.is_idle()
+    }
+
+    /// When it is dropped is up to the map, so that is too late to say so.
+    fn evicted(&self) {
+        // Not while it follows newer policies: the state that comes of that must know as well.
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.load().gave_way.store(true, Ordering::Relaxed);
     }
 }
 
@@ -318,7 +319,7 @@ impl<O: ObserveGovernance> Making<'_, O> {
             method: method.clone(),
             policy,
             version,
-            gave_way: AtomicBool::new(false),
+            gave_way: AtomicBool::new(old.is_some_and(|old| old.gave_way.load(Ordering::Relaxed))),
         }
     }
 }

@@ -569,8 +569,15 @@ async fn a_method_that_gave_way_to_others_has_one_state_again() {
             client.call("/shop.Cart/Get".to_owned()).await.expect("closed");
         }
     }
-    for n in 0..15_000 {
-        let _ = governance.method(MethodRef { service: "scan", method: &n.to_string() });
+    // None of these is idle, so that it is as likely to stay as a method that is at hand.
+    for n in 0.. {
+        assert!(n < 1_000_000, "it never gave way");
+        let scanned = governance.method(MethodRef { service: "scan", method: &n.to_string() });
+        scanned.circuit_breaker().force_open();
+        let is_known = || governance.methods().iter().any(|state| state.method().as_ref() == GET);
+        if n % 1_000 == 0 && !is_known() {
+            break;
+        }
     }
     governance.method(GET).circuit_breaker().force_open();
     for client in &mut clients {
@@ -660,4 +667,33 @@ async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
     governance.replace(set("server: {connection_limit: 3}"));
     assert!(!is_kept(4).await, "three are open already");
     accepting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_layers_see_how_long_the_service_worked_also_where_it_does_not_wait() {
+    const SLOW: &str = "{slow_calls: {duration: 500ms, rate: 1, minimum_calls: 9}}";
+    let governance = Governance::new(set(&format!("defaults: {{circuit_breaker: {SLOW}}}")));
+    // Works for a second, in `call` or in the first poll: the layers share their looks at the clock.
+    let work = || {
+        let second = tokio::time::advance(Duration::from_secs(1));
+        assert!(futures_util::FutureExt::now_or_never(second).is_some());
+    };
+    let service = service_fn(move |call: Call| {
+        if call == "Call" {
+            work();
+        }
+        async move {
+            if call == "Poll" {
+                work();
+            }
+            Ok::<_, tower::BoxError>(call)
+        }
+    });
+    let client = governance.client(namer).layer(service);
+    for method in ["Call", "Poll", "Neither"] {
+        client.clone().oneshot(method).await.expect("served");
+        let state = governance.method(MethodRef { service: "shop.Cart", method });
+        let slow = state.circuit_breaker().snapshot().counts.slow;
+        assert_eq!(slow, u64::from(method != "Neither"), "{method}");
+    }
 }

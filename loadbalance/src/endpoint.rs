@@ -71,6 +71,9 @@ impl EndpointInfo {
 }
 
 /// Who can be called, with the service that reaches it.
+///
+/// The service is cloned for each call, under no lock, and whenever endpoints change, while they
+/// are locked: its `Clone` must not ask or change the balancer, or it waits for ever.
 #[derive(Clone, Debug)]
 pub struct Endpoint<S> {
     pub(crate) info: EndpointInfo,

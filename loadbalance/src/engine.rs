@@ -10,6 +10,7 @@ mod node;
 mod outliers;
 mod seat;
 mod slow_start;
+mod streak;
 pub(crate) mod subset;
 mod zone;
 

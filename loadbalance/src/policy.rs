@@ -254,7 +254,9 @@ pub enum Picker {
         /// What to do without a key.
         without_key: WithoutKey,
     },
-    /// A picker of the user's own.
+    /// A picker of the user's own. It is built while the balancer's endpoints are locked, so that
+    /// they are those it is built for: a build must not ask or change the balancer, or it waits
+    /// for ever. Picks run under no lock.
     Custom(CustomPicker),
 }
 
@@ -309,7 +311,7 @@ impl Picker {
         Self::Reported(ReportedPolicy::GRPC)
     }
 
-    /// A picker of the user's own.
+    /// A picker of the user's own. See [`Custom`](Self::Custom) for what a build must not do.
     pub fn custom(build: impl BuildPicker) -> Self {
         Self::Custom(CustomPicker(Arc::new(build)))
     }

@@ -22,8 +22,8 @@ pub(super) enum Leave {
     Probe(NonZeroU64),
 }
 
-/// When a call started: in microseconds, without what goes beyond 101 days. All bits are set where
-/// no rule asks for the latency.
+/// When a call started: in microseconds, without what goes beyond 101 days, so that up to 50 days can
+/// be told to have passed. All bits are set where no rule asks for the latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start(u64);
 
@@ -33,11 +33,14 @@ const START: u64 = (1 << START_BITS) - 1;
 const NS_PER_US: u64 = 1_000;
 
 impl Start {
-    /// Whether it is known and at least `slow_ns` ago.
+    /// Whether it is known and at least `slow_ns` ago, and a microsecond ago at least.
     #[inline]
     pub(super) const fn is_ago(self, slow_ns: u64, now_ns: u64) -> bool {
         let passed_us = (now_ns / NS_PER_US).wrapping_sub(self.0) & START;
-        self.0 != START && passed_us >= slow_ns / NS_PER_US
+        let slow_us = slow_ns / NS_PER_US;
+        // More than half of what can be told is a `now` that was read before the start.
+        let is_over = passed_us <= START / 2 && passed_us >= slow_us && passed_us > 0;
+        self.0 != START && is_over
     }
 }
 
@@ -100,6 +103,29 @@ mod tests {
             let start = start_of(&ticket);
             assert!(start.is_ago(MS_NS, at_ns + MS_NS), "started at {at_ns}");
             assert!(!start.is_ago(MS_NS, at_ns + MS_NS - NS_PER_US), "started at {at_ns}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_read_just_before_the_start_makes_no_call_slow() {
+        for at_ns in [MS_NS, (START + 1) * NS_PER_US] {
+            let mut ticket = Ticket::closed(3);
+            ticket.start(at_ns);
+            let start = start_of(&ticket);
+            for before_ns in [NS_PER_US, MS_NS] {
+                assert!(!start.is_ago(MS_NS, at_ns - before_ns), "{before_ns} before {at_ns}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_took_no_time_is_never_slow_however_short_the_threshold() {
+        let mut ticket = Ticket::closed(3);
+        ticket.start(MS_NS);
+        let start = start_of(&ticket);
+        for slow_ns in [1, NS_PER_US - 1] {
+            assert!(!start.is_ago(slow_ns, MS_NS));
+            assert!(start.is_ago(slow_ns, MS_NS + NS_PER_US));
         }
     }
 

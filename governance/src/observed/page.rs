@@ -53,16 +53,6 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Governance<O> {
         let found = self.methods().into_iter().find(|state| state.method().as_str() == key);
         found.ok_or(CannotChange::NotFound)
     }
-
-    /// Switches the policy of one method; what the set says anyway needs no switch.
-    fn switch_by_hand(&self, of: &MethodState<O>, policy: &'static str, wanted: Enforcement) {
-        let method = || Some(of.method().clone());
-        self.switch(method(), Some(policy), None);
-        let present = self.method(of.method().as_ref());
-        if present.policy().enforcement_of(policy) != Some(wanted) {
-            self.switch(method(), Some(policy), Some(wanted));
-        }
-    }
 }
 
 // ===== Breakers =====
@@ -88,12 +78,12 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Breakers<O> {
             Change::Reset => breaker.reset(),
             Change::ForceClosed => {
                 // A switch, or the next set would let the circuit open again.
-                governance.switch_by_hand(&state, "circuit_breaker", Enforcement::Shadow);
+                governance.switch_by_hand(state.method(), "circuit_breaker", Enforcement::Shadow);
                 breaker.reset();
             }
             _ => {
                 let wanted = enforcement(change)?;
-                governance.switch_by_hand(&state, "circuit_breaker", wanted);
+                governance.switch_by_hand(state.method(), "circuit_breaker", wanted);
             }
         }
         Ok(())
@@ -190,7 +180,7 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Limits<O> {
     fn change(&self, key: &str, change: Change) -> Result<(), CannotChange> {
         let governance = self.governance.upgrade().ok_or(CannotChange::NotFound)?;
         let state = governance.state_of(key)?;
-        governance.switch_by_hand(&state, self.kind.policy(), enforcement(change)?);
+        governance.switch_by_hand(state.method(), self.kind.policy(), enforcement(change)?);
         Ok(())
     }
 }
@@ -239,4 +229,44 @@ fn keep_first<O, K: Ord>(
     }
     methods.sort_by(|a, b| a.method().as_str().cmp(b.method().as_str()));
     left_out as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use outrigger_core::{MethodRef, Observe};
+
+    use super::*;
+    use crate::{Format, PolicyEvent, PolicySet};
+
+    #[derive(Clone, Default)]
+    struct Versions(Arc<Mutex<Vec<u64>>>);
+
+    impl<E: 'static> Observe<E> for Versions {
+        fn observe(&self, _: &str, event: &E) {
+            let event = (event as &dyn std::any::Any).downcast_ref();
+            if let Some(PolicyEvent::Switched { version }) = event {
+                self.0.lock().unwrap().push(*version);
+            }
+        }
+    }
+
+    #[test]
+    fn a_switch_by_hand_is_one_change_and_no_switch_where_the_set_says_so() {
+        let set = |text| PolicySet::parse("p.yaml", text, Format::Yaml).unwrap();
+        let versions = Versions::default();
+        let enforced = set("defaults: {circuit_breaker: {}}");
+        let governance = Governance::with_observer(enforced, versions.clone());
+        let get = MethodRef { service: "shop.Cart", method: "Get" };
+        let in_force = || governance.method(get).policy().circuit_breaker().unwrap().enforcement();
+        let wanted = [Enforcement::Shadow, Enforcement::Disabled, Enforcement::Enforced];
+        for (n, wanted) in (1..).zip(wanted) {
+            governance.switch_by_hand(&get.to_owned(), "circuit_breaker", wanted);
+            assert_eq!((in_force(), governance.version()), (wanted, n));
+        }
+        assert_eq!(*versions.0.lock().unwrap(), [1, 2, 3]);
+        governance.replace(set("defaults: {circuit_breaker: {enforcement: shadow}}"));
+        assert_eq!(in_force(), Enforcement::Shadow, "no switch was left");
+    }
 }

@@ -20,6 +20,11 @@ impl Moment {
         self.0.get()
     }
 
+    /// Whole milliseconds since the balancer was made.
+    pub(super) const fn millis(self) -> u64 {
+        (self.nanos() - 1) / 1_000_000
+    }
+
     pub(crate) fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(saturating_nanos(time)))
     }

@@ -8,7 +8,9 @@ use std::{
 
 use outrigger_core::Outcome;
 
-use super::{Block, Fleet, Load, Moment, Seat, Seated, Tally, clock::saturating_nanos};
+use super::{
+    Block, Fleet, Load, Moment, Seat, Seated, Tally, clock::saturating_nanos, streak::Streak,
+};
 use crate::{BalanceEvent, EndpointInfo, LoadReport, hash, sync};
 
 /// One endpoint without its service: who it is, and how it does.
@@ -27,11 +29,10 @@ pub(crate) struct Node {
     ramp_from: AtomicU64,
     /// Until when it is ejected; 0: it is not. Changed under the fleet's lock.
     ejected_until: AtomicU64,
-    /// How many failures there were in a row, and when the first of them was.
-    streak: AtomicU32,
-    failing_since: AtomicU64,
+    /// The failures since the last success.
+    streak: Streak,
     /// How many successes are missing until it is trusted again.
-    probation: AtomicU32,
+    probation: sync::AtomicU32,
     /// Set when every seat was told that the endpoint is gone: only then can it be drained.
     removed: sync::AtomicBool,
     /// Set once the last call on a removed endpoint is over.
@@ -78,9 +79,8 @@ impl Node {
             zone: info.shared_zone().cloned(),
             ramp_from: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
-            streak: AtomicU32::new(0),
-            failing_since: AtomicU64::new(0),
-            probation: AtomicU32::new(0),
+            streak: Streak::default(),
+            probation: sync::AtomicU32::new(0),
             removed: sync::AtomicBool::new(false),
             drained: AtomicBool::new(false),
             reported: Reported::default(),
@@ -178,42 +178,52 @@ impl Node {
         if !penalty.is_zero() {
             self.load().penalise(now.after(penalty));
         }
-        let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if streak == 1 {
-            self.failing_since.store(now.nanos(), Ordering::Relaxed);
-        }
+        let streak = self.streak.lengthen(now);
         self.seats().for_each(|seat| seat.mark_troubled(true));
-        let first = Moment::from_nanos(self.failing_since.load(Ordering::Relaxed));
-        (streak, first.map_or(Duration::ZERO, |first| now.since(first)))
+        streak
     }
 
     /// How many calls in a row have failed, up to the last one.
     pub(crate) fn failures_in_row(&self) -> u32 {
-        self.streak.load(Ordering::Relaxed)
+        self.streak.len()
     }
 
     pub(super) fn record_success(&self) {
-        self.streak.store(0, Ordering::Relaxed);
+        self.streak.end();
         let one_less = |missing: u32| missing.checked_sub(1);
-        let was = self.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        let was = self.probation.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
         if was.unwrap_or(0) <= 1 {
-            self.seats().for_each(|seat| seat.mark_troubled(false));
+            self.calm();
+        }
+    }
+
+    /// Lets successes go by unseen, unless one has to be seen: looked at once more after the seats
+    /// were marked, since a failure or a probation may begin at the same time. Who marks a seat
+    /// last sees what the one before it did.
+    fn calm(&self) {
+        self.seats().for_each(|seat| seat.mark_troubled(false));
+        if self.failures_in_row() > 0 || self.is_on_probation() {
+            self.seats().for_each(|seat| seat.mark_troubled(true));
         }
     }
 
     pub(crate) fn is_on_probation(&self) -> bool {
-        self.probation.load(Ordering::Relaxed) > 0
+        self.probation.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn begin_probation(&self, successes: u32) {
-        self.streak.store(0, Ordering::Relaxed);
+        self.streak.end();
         self.load().forgive();
-        self.probation.store(successes, Ordering::Relaxed);
-        self.seats().for_each(|seat| seat.mark_troubled(successes > 0));
+        self.probation.store(successes, Ordering::Release);
+        if successes > 0 {
+            self.seats().for_each(|seat| seat.mark_troubled(true));
+        } else {
+            self.calm();
+        }
     }
 
     pub(super) fn end_probation(&self) {
-        self.probation.store(0, Ordering::Relaxed);
+        self.probation.store(0, Ordering::Release);
     }
 
     // ---- load ----

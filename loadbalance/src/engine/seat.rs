@@ -31,7 +31,8 @@ pub(crate) struct Seat {
     shown: AtomicU32,
     /// The endpoint is gone: no new call. Set by the one who removes it.
     removed: AtomicBool,
-    /// A failure was not yet followed by a success. Set on all seats by a failure.
+    /// A failure was not yet followed by a success, or the endpoint is on probation: then its
+    /// successes are looked at. Set on all seats.
     troubled: AtomicBool,
 }
 
@@ -275,8 +276,9 @@ impl Seat {
         self.removed.store(true, Ordering::Release);
     }
 
+    /// A swap, not a store: whoever marks the seat next sees what was done before.
     pub(super) fn mark_troubled(&self, troubled: bool) {
-        self.troubled.store(troubled, Ordering::Relaxed);
+        self.troubled.swap(troubled, Ordering::AcqRel);
     }
 }
 
@@ -290,10 +292,14 @@ mod loom {
     use ::loom::{model, thread};
     use tokio::time::Instant;
 
+    use std::time::Duration;
+
+    use outrigger_core::Outcome;
+
     use super::{Ending, Seated, Shown};
     use crate::{
         BalanceEvent, BalancePolicy, EndpointInfo,
-        engine::{Block, Clock, Fleet, Node},
+        engine::{Block, Clock, Fleet, Moment, Node},
     };
 
     /// An endpoint of so many lanes, and how often it was said to be drained.
@@ -340,6 +346,69 @@ mod loom {
                 }
                 assert_eq!(drained.load(Ordering::SeqCst), 1);
                 assert_eq!(node.in_flight(), 0);
+            });
+        }
+    }
+    const SERVED: Ending = Ending { outcome: Some(Outcome::Success), ..CANCELLED };
+
+    fn serve(seat: &Seated) {
+        assert!(seat.enter());
+        seat.leave(&SERVED);
+    }
+
+    fn at_hour(hour: u64) -> Moment {
+        Moment::from_nanos(hour * 3_600_000_000_000 + 1).unwrap()
+    }
+
+    fn fail(node: &Node, at: Moment) -> (u32, Duration) {
+        node.record_failure(at, Duration::ZERO)
+    }
+
+    #[test]
+    fn loom_failures_that_cross_never_go_by_the_time_of_an_older_streak() {
+        model(|| {
+            let (node, seats, _) = endpoint(1);
+            fail(&node, at_hour(0));
+            serve(&seats[0]);
+            let other = Arc::clone(&node);
+            let other = thread::spawn(move || fail(&other, at_hour(1)));
+            let failures = [fail(&node, at_hour(1)), other.join().unwrap()];
+            assert_eq!(failures.map(|(_, since_first)| since_first), [Duration::ZERO; 2]);
+            assert_eq!(failures.map(|(streak, _)| streak).iter().sum::<u32>(), 1 + 2);
+        });
+    }
+
+    #[test]
+    fn loom_no_failure_that_crosses_successes_is_hidden_from_the_next_success() {
+        for lanes in [1, 2] {
+            model(move || {
+                let (node, seats, _) = endpoint(lanes);
+                fail(&node, at_hour(0));
+                let last = seats[lanes - 1].clone();
+                let success = thread::spawn(move || serve(&last));
+                let failing = Arc::clone(&node);
+                let failure = thread::spawn(move || fail(&failing, at_hour(1)));
+                serve(&seats[0]);
+                success.join().unwrap();
+                failure.join().unwrap();
+                serve(&seats[0]);
+                assert_eq!(node.failures_in_row(), 0);
+            });
+        }
+    }
+
+    #[test]
+    fn loom_no_success_that_crosses_the_begin_of_a_probation_hides_it() {
+        for lanes in [1, 2] {
+            model(move || {
+                let (node, seats, _) = endpoint(lanes);
+                fail(&node, at_hour(0));
+                let seat = seats[lanes - 1].clone();
+                let success = thread::spawn(move || serve(&seat));
+                node.begin_probation(2);
+                success.join().unwrap();
+                (0..2).for_each(|_| serve(&seats[0]));
+                assert!(!node.is_on_probation());
             });
         }
     }
