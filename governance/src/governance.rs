@@ -11,8 +11,8 @@ use outrigger_ratelimit::{
 use outrigger_retry::RetryBudget;
 
 use crate::{
-    InvalidPolicies, LoadError, MethodPolicy, MethodState, ObserveGovernance, PolicyEvent,
-    PolicySet,
+    InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicySet,
+    current::{Current, Switch},
     state::{Adapting, Making, OTHER, Off, Slot, named, replace_changed},
 };
 
@@ -64,20 +64,6 @@ struct Shared<O> {
     server: Live<ServerState<O>>,
     connections: ConnectionLimit<O>,
     observer: O,
-}
-
-#[derive(Clone, Default)]
-struct Current {
-    set: Arc<PolicySet>,
-    switches: Vec<Switch>,
-}
-
-/// Something that was switched by hand.
-#[derive(Clone, PartialEq)]
-struct Switch {
-    method: Option<Method>,
-    policy: Option<&'static str>,
-    enforcement: Enforcement,
 }
 
 /// What all methods of a service share.
@@ -430,31 +416,6 @@ impl<O: ObserveGovernance> Governance<O> {
         });
         drop(one_at_a_time);
         version
-    }
-}
-
-impl Current {
-    /// With no switch of just this method and policy.
-    fn without(&self, method: Option<&Method>, policy: Option<&str>) -> Self {
-        let mut rest = self.clone();
-        let is_other =
-            |switch: &Switch| (switch.method.as_ref(), switch.policy) != (method, policy);
-        rest.switches.retain(is_other);
-        rest
-    }
-
-    /// `policy` as it was switched by hand.
-    fn switched(&self, method: &Method, policy: Arc<MethodPolicy>) -> Arc<MethodPolicy> {
-        let of_method = |switch: &&Switch| switch.method.as_ref().is_none_or(|m| m == method);
-        if !self.switches.iter().any(|switch| of_method(&switch)) {
-            return policy;
-        }
-        let chosen = |name| {
-            let of_policy = |switch: &&Switch| switch.policy.is_none_or(|policy| policy == name);
-            let found = self.switches.iter().rev().filter(of_method).find(of_policy);
-            found.map(|switch| switch.enforcement)
-        };
-        Arc::new(MethodPolicy::clone(&policy).enforced_by(chosen))
     }
 }
 

@@ -169,6 +169,8 @@
 )]
 
 #[cfg(feature = "governance")]
+mod current;
+#[cfg(feature = "governance")]
 mod document;
 #[cfg(feature = "governance")]
 mod event;

@@ -37,9 +37,9 @@ impl Start {
     #[inline]
     pub(super) const fn is_ago(self, slow_ns: u64, now_ns: u64) -> bool {
         let passed_us = (now_ns / NS_PER_US).wrapping_sub(self.0) & START;
-        let slow_us = slow_ns / NS_PER_US;
+        let threshold_us = slow_ns / NS_PER_US;
         // More than half of what can be told is a `now` that was read before the start.
-        let is_over = passed_us <= START / 2 && passed_us >= slow_us && passed_us > 0;
+        let is_over = passed_us <= START / 2 && passed_us >= threshold_us && passed_us > 0;
         self.0 != START && is_over
     }
 }

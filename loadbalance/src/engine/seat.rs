@@ -36,8 +36,10 @@ pub(crate) struct Seat {
     troubled: AtomicBool,
 }
 
-/// Room for a million calls in flight in one lane.
-const IN_FLIGHT_BITS: u32 = 20;
+/// Room for 16 million calls in flight from one lane to one endpoint: their memory alone, a
+/// kilobyte each, would be 16 GB, so nothing guards it. Beyond that the count would carry into the
+/// successes, and borrow it back as the calls end. 40 bits are left for successes.
+const IN_FLIGHT_BITS: u32 = 24;
 const IN_FLIGHT: u64 = (1 << IN_FLIGHT_BITS) - 1;
 const SUCCESS: u64 = 1 << IN_FLIGHT_BITS;
 
@@ -279,6 +281,22 @@ impl Seat {
     /// A swap, not a store: whoever marks the seat next sees what was done before.
     pub(super) fn mark_troubled(&self, troubled: bool) {
         self.troubled.swap(troubled, Ordering::AcqRel);
+    }
+}
+
+#[cfg(all(test, not(outrigger_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_beyond_the_room_for_those_in_flight_leave_the_counts_right_once_they_end() {
+        let many = 10_000_000;
+        let seat = Seat { calls: AtomicU64::new(7 * SUCCESS + many), ..Seat::default() };
+        assert_eq!((seat.in_flight(), seat.tally().successes), (many, 7));
+        let seat = Seat { calls: AtomicU64::new(7 * SUCCESS + IN_FLIGHT), ..Seat::default() };
+        assert!(seat.enter() && seat.enter());
+        (0..2).for_each(|_| seat.leave_quietly(1));
+        assert_eq!((seat.in_flight(), seat.tally().successes), (IN_FLIGHT, 9));
     }
 }
 

@@ -40,7 +40,6 @@ impl Streak {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "of 24 bits")]
 const fn count(word: u64) -> u32 {
     (word & COUNT) as u32
 }
