@@ -671,18 +671,28 @@ async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
 
 #[tokio::test(start_paused = true)]
 async fn the_layers_see_how_long_the_service_worked_also_where_it_does_not_wait() {
-    const SLOW: &str = "{slow_calls: {duration: 500ms, rate: 1, minimum_calls: 9}}";
-    let governance = Governance::new(set(&format!("defaults: {{circuit_breaker: {SLOW}}}")));
-    // Works for a second, in `call` or in the first poll: the layers share their looks at the clock.
+    let governance = Governance::new(set("
+retry_budget: unlimited
+defaults:
+  circuit_breaker: {slow_calls: {duration: 500ms, rate: 1, minimum_calls: 9}}
+  retry: {mode: failure, idempotent: true, retries: 1, backoff: none}
+"));
     let work = || {
-        let second = tokio::time::advance(Duration::from_secs(1));
-        assert!(futures_util::FutureExt::now_or_never(second).is_some());
+        let mut second = tokio_test::task::spawn(tokio::time::advance(Duration::from_secs(1)));
+        let _ = second.poll();
     };
+    // The second attempt, which begins in the poll that looked at the clock for the end of the
+    // first, works for a second in `call` or in its first poll.
+    let attempts = Arc::new(AtomicU32::new(0));
     let service = service_fn(move |call: Call| {
-        if call == "Call" {
+        let is_first = attempts.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        if !is_first && call == "Call" {
             work();
         }
         async move {
+            if is_first {
+                return Err(Rejection::unavailable("test", "down").sent().into());
+            }
             if call == "Poll" {
                 work();
             }
@@ -691,9 +701,9 @@ async fn the_layers_see_how_long_the_service_worked_also_where_it_does_not_wait(
     });
     let client = governance.client(namer).layer(service);
     for method in ["Call", "Poll", "Neither"] {
-        client.clone().oneshot(method).await.expect("served");
+        client.clone().oneshot(method).await.expect("served by the second attempt");
         let state = governance.method(MethodRef { service: "shop.Cart", method });
-        let slow = state.circuit_breaker().snapshot().counts.slow;
-        assert_eq!(slow, u64::from(method != "Neither"), "{method}");
+        let counts = state.circuit_breaker().snapshot().counts;
+        assert_eq!(counts.slow, u64::from(method != "Neither"), "{method}: {counts:?}");
     }
 }
