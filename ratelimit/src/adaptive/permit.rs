@@ -69,7 +69,6 @@ impl<O, C> AdaptivePermit<O, C> {
 
     /// As [`finish`](Self::finish), where the time is known.
     pub fn finish_at(mut self, outcome: Outcome, now: Instant) {
-        self.latency = None;
         self.tell(outcome, now.saturating_duration_since(self.since), now);
     }
 
