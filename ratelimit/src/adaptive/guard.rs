@@ -156,7 +156,7 @@ impl Guard {
 
     /// How many calls a window needs.
     pub(super) fn samples(&self, least: u32) -> u32 {
-        self.history.noise.samples(least)
+        self.history.noise().samples(least)
     }
 
     /// With fewer calls in flight than that it was not yet seen whether they are done faster. A
@@ -177,7 +177,9 @@ impl Guard {
             return;
         }
         let usual = self.normal.map_or(0.0, |_| self.smooth.value.exp());
-        self.history.noise.note(seen.latency, seen.square, seen.count, usual);
+        let mut noise = self.history.noise();
+        noise.note(seen.latency, seen.square, seen.count, usual);
+        self.history.set_noise(noise);
         self.windows = self.windows.saturating_add(1);
         // When the first window ends, only its short calls have.
         if self.windows == 1 {
@@ -192,7 +194,7 @@ impl Guard {
             return;
         };
         if self.is_other(&point) {
-            self.history = History::new(self.history.noise);
+            self.history = History::new(self.history.noise());
             (self.drift, self.has_seen_flat, self.is_first) = ((0.0, 0.0), false, false);
             (self.smooth, self.calls) = (Estimate { value: point.latency, variance }, point.calls);
             // This window has calls of both callees; it tells nothing of the new one.

@@ -123,13 +123,17 @@ mod tests {
         tallies[1].dropped();
         tallies[1].refused();
         let mut counts = Counts::default();
-        tallies.iter().for_each(|tally| tally.take_into(&mut counts));
+        for tally in &tallies {
+            tally.take_into(&mut counts);
+        }
         assert_eq!((counts.count, counts.dropped, counts.ended()), (2, 1, 3));
         assert_eq!((counts.refused, counts.max_in_flight), (1, 3));
         assert_eq!((counts.mean_latency(), counts.mean_in_flight()), (Some(0.2), 4.0));
         assert!((counts.mean_square() - 0.05).abs() < 1e-6, "{}", counts.mean_square());
         let mut again = Counts::default();
-        tallies.iter().for_each(|tally| tally.take_into(&mut again));
+        for tally in &tallies {
+            tally.take_into(&mut again);
+        }
         assert_eq!((again.ended(), again.refused, again.squares), (0, 0, 0));
         assert_eq!(again.mean_latency(), None);
     }

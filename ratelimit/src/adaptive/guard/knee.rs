@@ -29,10 +29,11 @@ pub(super) struct Point {
 #[derive(Clone, Debug)]
 pub(super) struct History {
     points: [Point; WINDOWS],
+    /// One over the variance of each.
+    weights: [f64; WINDOWS],
     next: usize,
     len: usize,
-    /// How far a window is to be trusted.
-    pub(super) noise: Noise,
+    noise: Noise,
 }
 
 /// A callee: its latency while no call queues, and how many it can do at once. Logarithms.
@@ -58,15 +59,28 @@ impl Knee {
 impl History {
     pub(super) const fn new(noise: Noise) -> Self {
         let none = Point { calls: 0.0, latency: 0.0, count: 1.0, is_bound: false };
-        Self { points: [none; WINDOWS], next: 0, len: 0, noise }
+        Self { points: [none; WINDOWS], weights: [0.0; WINDOWS], next: 0, len: 0, noise }
     }
 
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) const fn push(&mut self, point: Point) {
+    pub(super) const fn noise(&self) -> Noise {
+        self.noise
+    }
+
+    /// How far the windows are to be trusted, from what is known now.
+    pub(super) fn set_noise(&mut self, noise: Noise) {
+        self.noise = noise;
+        for (weight, point) in self.weights.iter_mut().zip(&self.points[..self.len]) {
+            *weight = 1.0 / noise.of_a_mean(point.count);
+        }
+    }
+
+    pub(super) fn push(&mut self, point: Point) {
         self.points[self.next] = point;
+        self.weights[self.next] = 1.0 / self.variance_of(&point);
         self.next = (self.next + 1) % WINDOWS;
         if self.len < WINDOWS {
             self.len += 1;
@@ -84,6 +98,11 @@ impl History {
         self.points[..self.len].iter()
     }
 
+    /// The windows, each with how much it weighs.
+    fn weighed(&self) -> impl Iterator<Item = (&Point, f64)> {
+        self.iter().zip(self.weights)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "at most 50")]
     const fn count(&self) -> f64 {
         self.len as f64
@@ -95,12 +114,12 @@ impl History {
 
     /// The square of the standard error of the mean of all windows.
     pub(super) fn variance(&self) -> f64 {
-        1.0 / self.iter().map(|point| 1.0 / self.variance_of(point)).sum::<f64>()
+        1.0 / self.weights[..self.len].iter().sum::<f64>()
     }
 
     /// The mean of what `value` says of the windows, each by how well it is known.
     fn mean(&self, value: impl Fn(&Point) -> f64) -> f64 {
-        let sum: f64 = self.iter().map(|point| value(point) / self.variance_of(point)).sum();
+        let sum: f64 = self.weighed().map(|(point, weight)| value(point) * weight).sum();
         sum * self.variance()
     }
 
@@ -120,10 +139,10 @@ impl History {
 
     fn judged(&self, normal: f64, capacity: f64) -> Knee {
         let knee = Knee { normal, capacity, off: 0.0 };
-        let square = |point: &Point| {
-            (point.latency - knee.latency_at(point.calls)).powi(2) / self.variance_of(point)
+        let square = |(point, weight): (&Point, f64)| {
+            (point.latency - knee.latency_at(point.calls)).powi(2) * weight
         };
-        Knee { off: self.iter().map(square).sum(), ..knee }
+        Knee { off: self.weighed().map(square).sum(), ..knee }
     }
 
     /// Every window had a queue, the one with the fewest calls just about.
