@@ -90,7 +90,7 @@ impl Phase {
     }
 
     fn per_second_at(&self, at: Duration) -> f64 {
-        if at.as_secs() % 10 == 0 { self.per_second * self.burst } else { self.per_second }
+        if at.as_secs().is_multiple_of(10) { self.per_second * self.burst } else { self.per_second }
     }
 }
 
