@@ -104,7 +104,7 @@ async fn two_idle_hours_do_not_move_it_either() {
         server.run(&phase(MINUTE, 20, 1.5));
         let before = server.limit().status().limit;
         let idle = server.run(&phase(2 * HOUR, 20, 0.1));
-        assert_eq!(idle.refused, 0, "{algorithm:?}");
+        assert_eq!(idle.settled.refused, 0, "{algorithm:?}");
         assert!(server.limit().status().limit >= before, "{algorithm:?}");
         let again = server.run(&phase(MINUTE, 20, 1.5));
         assert!(
