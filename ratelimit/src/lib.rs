@@ -75,7 +75,7 @@
 //! | | `critical_reserve` | 0.1 of the limit, lent while unused | ours |
 //! | | `retry_after` | none: a limit on concurrency cannot know | |
 //! | [`AdaptiveLimitPolicy`] | `enforcement` | `enforced` | as all policies of this crate |
-//! | | `algorithm` | `vegas` | failsafe-go, Cinnamon; the one that settles nearest in simulation |
+//! | | `algorithm` | `vegas` | failsafe-go, Cinnamon |
 //! | | `initial_limit` | 20 calls | concurrency-limits, failsafe-go |
 //! | | `min_limit` | 1 call | failsafe-go |
 //! | | `max_limit` | 1 000 calls | concurrency-limits' Vegas |

@@ -52,19 +52,19 @@ async fn within_ten_seconds_of_a_change_each_algorithm_is_near_the_capacity() {
             seen.iter().filter(|seen| seen.is_overloaded()).map(Seen::ratio).collect();
         assert!(overloaded.len() >= 45, "the limit is reached in most phases");
         for ratio in &overloaded {
-            assert!((0.75..=1.5).contains(ratio), "{algorithm:?}: {ratio:.2} of the capacity");
+            assert!((0.8..=1.4).contains(ratio), "{algorithm:?}: {ratio:.2} of the capacity");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_settles_within_a_third_of_the_capacity() {
+async fn the_default_settles_within_a_quarter_of_the_capacity() {
     let seen = changes(LimitAlgorithm::default());
     let ratios: Vec<f64> =
         seen.iter().filter(|seen| seen.is_overloaded()).map(Seen::ratio).collect();
     #[expect(clippy::cast_precision_loss, reason = "few phases")]
     let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-    assert!((1.0..=1.33).contains(&mean), "{mean:.3} of the capacity");
+    assert!((1.0..=1.25).contains(&mean), "{mean:.3} of the capacity");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn two_hours_of_saturation_do_not_move_it() {
         let reports: Vec<Report> = (0..12).map(|_| server.run(&phase)).collect();
         let right = oracle(&[phase], 3)[0].served;
         let fixed = reports.iter().map(|report| report.settled.mean_limit).sum::<f64>() / 12.0;
-        assert!((20.0..=30.0).contains(&fixed), "{algorithm:?} settled at {fixed}");
+        assert!((20.0..=27.0).contains(&fixed), "{algorithm:?} settled at {fixed}");
         for report in reports {
             let off = report.settled.mean_limit / fixed - 1.0;
             assert!(off.abs() <= 0.15, "{algorithm:?} went from {fixed} by {off}");
@@ -108,7 +108,7 @@ async fn two_idle_hours_do_not_move_it_either() {
         assert!(server.limit().status().limit >= before, "{algorithm:?}");
         let again = server.run(&phase(MINUTE, 20, 1.5));
         assert!(
-            (20.0..=30.0).contains(&again.settled.mean_limit),
+            (20.0..=28.0).contains(&again.settled.mean_limit),
             "{algorithm:?}: {}",
             again.settled.mean_limit
         );

@@ -38,8 +38,10 @@ const DRIFT: f64 = 0.3;
 const DRIFT_SIGMAS: f64 = 1.7;
 const DRIFT_SHARE: f64 = 0.04;
 const DRIFT_FEWEST: usize = 8;
-/// So many standard errors are no queue yet.
-const ERRORS: f64 = 1.5;
+/// So many standard errors are no queue yet, beyond what a steady callee shows whose latencies vary
+/// little: its square.
+const ERRORS: f64 = 1.95;
+const STEADY: f64 = 1.2e-3;
 /// Down to this share of the most calls that were seen in flight, the limit may go before it was
 /// seen that fewer are done faster.
 const CONFIRM: f64 = 0.67;
@@ -117,13 +119,14 @@ impl Guard {
     }
 
     /// The latency of the last windows, in seconds, as far above the normal one as is certain: by
-    /// 1.5 standard errors less than what was measured. As it would be with `limit` calls in
+    /// 1.95 standard errors less than what was measured, without the error that a steady callee has
+    /// too. As it would be with `limit` calls in
     /// flight, if that is given: random arrivals leave places empty now and then, even under
     /// overload.
     pub(super) fn certain(&self, limit: Option<f64>) -> Option<f64> {
         let normal = self.normal?;
         let smooth = limit.map_or(self.smooth.value, |limit| self.smooth_at(normal.value, limit));
-        let error = (self.smooth.variance + normal.variance).sqrt();
+        let error = (self.smooth.variance + normal.variance - STEADY).max(0.0).sqrt();
         let more = smooth - normal.value;
         let more = if more > 0.0 { (more - ERRORS * error).max(0.0) } else { more };
         Some((normal.value + more).exp())
@@ -260,7 +263,8 @@ impl Guard {
             let variance = normal.variance.max(mean.variance * excess);
             return Estimate { value: to(TOWARDS), variance };
         }
-        if best.normal > normal.value && history.doubts(&all_queue, &best) {
+        // Under an overload that stays, this would learn the queue little by little.
+        if !is_reached && best.normal > normal.value && history.doubts(&all_queue, &best) {
             return Estimate { value: to(CREEPING), ..normal };
         }
         let surer = (normal.variance * SURER).max(normal.variance.min(KNOWN * KNOWN));
