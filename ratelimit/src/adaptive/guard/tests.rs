@@ -48,7 +48,8 @@ fn below_the_capacity_no_number_of_calls_is_a_queue_however_much_they_vary() {
         }
         assert!((0.9..1.1).contains(&ratio(&guard, 1.0)), "{spread}: {:?}", guard.normal());
         let certain = guard.certain(None).expect("windows were seen");
-        assert!(certain / guard.normal().expect("seen") < 1.03, "{spread}");
+        let above = certain / guard.normal().expect("seen");
+        assert!(above < 1.05, "{spread}: {above}");
     }
 }
 
