@@ -1,67 +1,90 @@
-//! The adaptive limit in simulated time, before a server whose capacity is halved and doubled:
+//! The adaptive limit in simulated time, before a server whose capacity, speed and failures change
+//! and whose latencies vary little, much or by cache hits:
 //! `cargo run --release -p outrigger-ratelimit --example adaptive`.
 
 mod simulation;
 
-use outrigger_core::InvalidPolicy;
-use outrigger_ratelimit::{AdaptiveLimit, AdaptiveLimitPolicy, LimitAlgorithm};
-use simulation::{Phase, Server, oracle, phase};
+use outrigger_ratelimit::LimitAlgorithm;
+use simulation::{
+    Takes,
+    scenario::{Scenario, Seen},
+};
 
 const ALGORITHMS: [LimitAlgorithm; 3] =
     [LimitAlgorithm::Vegas, LimitAlgorithm::Gradient2, LimitAlgorithm::Aimd];
-const CAPACITIES: [usize; 5] = [20, 10, 20, 40, 20];
+const SEEDS: std::ops::Range<u64> = 100..120;
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
-async fn main() -> Result<(), InvalidPolicy> {
-    println!("| algorithm | load | 20 | 10 | 20 | 40 | 20 |");
+async fn main() {
+    println!(
+        "| algorithm | latencies | scenario | well | goodput, worst and mean | limit / capacity under overload | refused more |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for algorithm in ALGORITHMS {
-        for load in [0.5, 1.0, 1.5, 3.0] {
-            println!("| {algorithm:?} | {load} | {} |", row(algorithm, load)?);
-        }
-    }
-    println!();
-    for algorithm in ALGORITHMS {
-        println!("{algorithm:?}: {}", many(algorithm)?);
-    }
-    Ok(())
-}
-
-/// What all phases came to in which more calls came than the server could do, over 20 seeds.
-fn many(algorithm: LimitAlgorithm) -> Result<String, InvalidPolicy> {
-    let (mut ratios, mut worst) = (Vec::new(), f64::INFINITY);
-    for (seed, load) in (100..120).flat_map(|seed| [1.5, 2.0, 3.0].map(|load| (seed, load))) {
-        let phases: Vec<Phase> = CAPACITIES.map(|capacity| phase(60, capacity, load)).into();
-        let policy = AdaptiveLimitPolicy::builder().algorithm(algorithm).build()?;
-        let mut server = Server::new(AdaptiveLimit::new(policy), seed);
-        for (phase, oracle) in phases.iter().zip(oracle(&phases, seed)) {
-            let report = server.run(phase, |_, _| {});
-            worst = worst.min(f64::from(report.served) / f64::from(oracle.served));
-            if phase.load() > 1.1 {
-                ratios.push(report.mean_limit / phase.capacity_f64());
+        let mut all = Vec::new();
+        for takes in Takes::ALL {
+            for scenario in Scenario::all(takes) {
+                let seen: Vec<Seen> =
+                    SEEDS.flat_map(|seed| scenario.play(algorithm, seed)).collect();
+                println!("| {algorithm:?} | {takes:?} | {} | {} |", scenario.name, row(&seen));
+                all.push((takes, seen));
             }
         }
+        for takes in Takes::ALL {
+            let of = all.iter().filter(|(of, _)| *of == takes);
+            let seen: Vec<&Seen> = of.flat_map(|(_, seen)| seen).collect();
+            println!("| {algorithm:?} | {takes:?} | all | {} |", row(seen.iter().copied()));
+        }
     }
-    let off = ratios.iter().filter(|ratio| (**ratio - 1.0).abs() > 0.3).count();
-    #[expect(clippy::cast_precision_loss, reason = "few phases")]
-    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-    let all = ratios.len();
-    Ok(format!(
-        "{mean:.2} of the capacity on average; off by more than 30 % in {off} of {all} \
-        phases; goodput at least {:.0} %",
-        100.0 * worst
-    ))
 }
 
-/// For each capacity the limit on average, and the goodput against that of the right limit.
-fn row(algorithm: LimitAlgorithm, load: f64) -> Result<String, InvalidPolicy> {
-    let phases: Vec<Phase> = CAPACITIES.map(|capacity| phase(60, capacity, load)).into();
-    let policy = AdaptiveLimitPolicy::builder().algorithm(algorithm).build()?;
-    let mut server = Server::new(AdaptiveLimit::new(policy), 7);
-    let cells = phases.iter().zip(oracle(&phases, 7)).map(|(phase, oracle)| {
-        let report = server.run(phase, |_, _| {});
-        let goodput = 100.0 * f64::from(report.served) / f64::from(oracle.served);
-        format!("{:.1}, {goodput:.0} %", report.mean_limit)
-    });
-    Ok(cells.collect::<Vec<_>>().join(" | "))
+/// What the phases of one scenario came to, over all seeds.
+fn row<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> String {
+    let (mut goodput, mut ratio, mut refused) = (Range::new(), Range::new(), Range::new());
+    let (mut well, mut count) = (0, 0);
+    for seen in seen {
+        count += 1;
+        well += u32::from(seen.is_well());
+        goodput.note(seen.goodput());
+        if seen.is_overloaded() {
+            ratio.note(seen.ratio());
+        } else {
+            refused.note(100.0 * seen.refused_more());
+        }
+    }
+    let near = match ratio.count {
+        0 => String::new(),
+        _ => format!("{:.2} ({:.2} to {:.2})", ratio.mean(), ratio.least, ratio.most),
+    };
+    let more = match refused.count {
+        0 => String::new(),
+        _ => format!("{:.1} (at most {:.1}) points", refused.mean(), refused.most),
+    };
+    let (worst, mean) = (goodput.least, goodput.mean());
+    format!("{well} of {count} | {worst:.2}, {mean:.2} | {near} | {more}")
+}
+
+/// The least, the most and the mean of some numbers.
+struct Range {
+    least: f64,
+    most: f64,
+    sum: f64,
+    count: u32,
+}
+
+impl Range {
+    const fn new() -> Self {
+        Self { least: f64::INFINITY, most: f64::NEG_INFINITY, sum: 0.0, count: 0 }
+    }
+
+    fn note(&mut self, value: f64) {
+        self.least = self.least.min(value);
+        self.most = self.most.max(value);
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / f64::from(self.count)
+    }
 }

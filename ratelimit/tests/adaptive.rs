@@ -5,6 +5,10 @@ mod support;
 use std::{
     future::{pending, ready},
     pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -16,7 +20,7 @@ use outrigger_ratelimit::{
     LimitSample, Limiter,
 };
 use support::{Held, InRequest, Log, MS, Request, SECOND};
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 fn of(initial: u32) -> AdaptiveLimitPolicyBuilder {
@@ -202,7 +206,7 @@ async fn shadow_refuses_nobody_learns_all_the_same_and_tells() {
     assert_eq!(log.all().iter().filter(|event| refused(event)).count(), 3);
     drop(running);
     assert_eq!(limit.status().in_flight, 0);
-    for _ in 0..20 {
+    for _ in 0..40 {
         let running: Vec<_> = (0..20).map(|_| limit.try_acquire().expect("in shadow")).collect();
         advance(50 * MS).await;
         finish(running, Outcome::Success);
@@ -226,7 +230,7 @@ async fn each_change_is_told_with_its_reason() {
     let policy = Live::new(of(10).build().expect("valid"));
     let limit = AdaptiveLimit::builder(policy.clone()).observe(log.clone()).build();
     for outcome in [Outcome::Success, Outcome::Failure] {
-        for _ in 0..12 {
+        for _ in 0..40 {
             let running: Vec<_> = std::iter::from_fn(|| limit.try_acquire().ok()).collect();
             advance(100 * MS).await;
             finish(running, outcome);
@@ -265,7 +269,7 @@ async fn the_algorithm_changes_at_run_time_and_can_be_ones_own() {
     let limit = limit(of(10));
     let aimd = of(10).algorithm(LimitAlgorithm::Aimd).build().expect("valid");
     limit.policy().replace(aimd);
-    rounds(&limit, 5, 100 * MS, Outcome::Success).await;
+    rounds(&limit, 40, 100 * MS, Outcome::Success).await;
     limit.refresh();
     assert!(limit.status().limit > 10);
 
@@ -364,21 +368,120 @@ async fn a_weak_handle_keeps_nothing_alive() {
     assert!(weak.upgrade().is_none());
 }
 
+/// Counts the windows in which it was asked.
+#[derive(Debug)]
+struct Asked(Arc<AtomicU32>);
+
+impl Limiter for Asked {
+    fn next_limit(&mut self, sample: &LimitSample) -> f64 {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        sample.limit
+    }
+}
+
 #[test]
-fn a_window_is_ended_by_one_thread_while_others_go_on() {
-    let limit = limit(of(1_000).min_window(MS).max_window(MS));
+fn threads_that_end_calls_together_end_each_window_once() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let policy = of(1_000).min_window(SECOND).max_window(SECOND).build().expect("valid");
+    let limit = AdaptiveLimit::builder(policy).limiter(move || Asked(Arc::clone(&counter))).build();
+    let start = Instant::now();
+    // In each second 400 calls end: 200 on either thread, at the same time.
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                for _ in 0..50_000 {
-                    if let Ok(permit) = limit.try_acquire() {
-                        permit.finish(Outcome::Success);
-                    }
+                for call in 0..2_000_u32 {
+                    let permit = limit.try_acquire_at(Asking::default(), start).expect("a place");
+                    permit.finish_at(Outcome::Success, start + SECOND * (call / 200 + 1));
                 }
             });
         }
     });
     assert_eq!(limit.status().in_flight, 0);
+    let windows = asked.load(Ordering::Relaxed);
+    assert!((5..=10).contains(&windows), "{windows} windows of ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_deadline_has_passed_says_nothing_of_the_limit() {
+    for deadline in [None, Some(Instant::now())] {
+        let limit = limit(of(10));
+        for _ in 0..60 {
+            // Half of the limit is needed; it does not grow unless calls are refused.
+            let running: Vec<_> =
+                (0..5).map(|_| limit.try_acquire().expect("there is room")).collect();
+            let mut asking = Asking::default();
+            asking.deadline = deadline;
+            let asked = limit.try_acquire_for(asking);
+            assert_eq!(asked.is_err(), deadline.is_some());
+            advance(50 * MS).await;
+            finish(running, Outcome::Success);
+            drop(asked);
+        }
+        assert_eq!(limit.status().limit, 10, "{deadline:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_reserve_keeps_calls_out_the_limit_grows() {
+    let limit = limit(of(20).critical_reserve(0.4));
+    let of_class = |criticality| {
+        let mut asking = Asking::default();
+        asking.criticality = criticality;
+        limit.try_acquire_for(asking)
+    };
+    for _ in 0..60 {
+        let critical = of_class(Criticality::CriticalPlus);
+        let refused = of_class(Criticality::CriticalPlus);
+        let mut running: Vec<_> =
+            std::iter::from_fn(|| of_class(Criticality::Sheddable).ok()).collect();
+        running.extend([critical, refused].into_iter().flatten());
+        advance(50 * MS).await;
+        finish(running, Outcome::Success);
+    }
+    assert!(limit.status().limit > 25, "{:?}", limit.status());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_policy_ends_a_window_that_was_to_last_long() {
+    let hour = 3_600 * SECOND;
+    let limit = limit(of(10).min_window(hour).max_window(hour));
+    rounds(&limit, 20, 50 * MS, Outcome::Success).await;
+    assert_eq!(limit.status().normal_latency, None, "the window is not over");
+    limit.policy().replace(of(10).max_window(SECOND).build().expect("valid"));
+    rounds(&limit, 60, 50 * MS, Outcome::Success).await;
+    assert_eq!(limit.status().normal_latency, Some(50 * MS));
+}
+
+/// Replaces the policy of the limit that asks it, and takes a place of it.
+#[derive(Debug)]
+struct Meddles(Arc<Mutex<Option<AdaptiveLimit>>>);
+
+impl Limiter for Meddles {
+    fn next_limit(&mut self, sample: &LimitSample) -> f64 {
+        let limit = self.0.lock().expect("one at a time").clone().expect("it was made");
+        limit.policy().replace(of(30).min_limit(30).build().expect("valid"));
+        limit.try_acquire().expect("a place").finish(Outcome::Ignored);
+        sample.limit
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_waits_for_a_limiter_that_replaces_the_policy() {
+    let slot = Arc::new(Mutex::new(None));
+    let shared = Arc::clone(&slot);
+    let policy = of(10).build().expect("valid");
+    let limit =
+        AdaptiveLimit::builder(policy).limiter(move || Meddles(Arc::clone(&shared))).build();
+    *slot.lock().expect("nobody else") = Some(limit.clone());
+    for _ in 0..10 {
+        // One place is left for the limiter.
+        let running: Vec<_> = (0..9).map(|_| limit.try_acquire().expect("a place")).collect();
+        advance(100 * MS).await;
+        finish(running, Outcome::Success);
+    }
+    assert_eq!(limit.status().limit, 30);
+    *slot.lock().expect("nobody else") = None;
 }
 
 #[cfg(feature = "http")]

@@ -294,7 +294,7 @@ fn adaptive(algorithm: &str) -> Value {
     json!({
         "enforcement": "shadow", "algorithm": algorithm, "initial_limit": 30, "min_limit": 3,
         "max_limit": 300, "min_window": "500ms", "max_window": "20s", "min_samples": 20,
-        "cut_short": "not_accepted", "max_waiting": 4, "max_wait": "80ms", "critical_reserve": 0.3
+        "cut_short": "not_accepted", "tolerated_drops": 0.04, "max_waiting": 4, "max_wait": "80ms", "critical_reserve": 0.3
     })
 }
 
@@ -311,6 +311,7 @@ fn adaptive_by_hand(algorithm: LimitAlgorithm) -> AdaptiveLimitPolicy {
         .cut_short(CutShort::NotAccepted)
         .max_waiting(4)
         .max_wait(ms(80))
+        .tolerated_drops(0.04)
         .critical_reserve(0.3)
         .build()
         .expect("valid")

@@ -51,8 +51,8 @@ impl<O> AdaptiveLimitBuilder<O> {
         AdaptiveLimitBuilder { policy, name, observer, tell: P::observe, make_limiter, stripes }
     }
 
-    /// Lets the algorithm that `make` makes find the limit, in place of the policy's. It is asked
-    /// once a window, under a lock that no call waits for, and must not panic.
+    /// Lets the algorithm that `make` makes find the limit, in place of the policy's. [`Limiter`] says
+    /// what it must not do.
     #[must_use]
     pub fn limiter<M>(mut self, make: impl Fn() -> M + Send + Sync + 'static) -> Self
     where

@@ -14,9 +14,9 @@ use super::{
     weak::WeakAdaptiveLimit,
 };
 use crate::{
-    Asking, ConcurrencyLimit, ConcurrencyLimitEvent, CutShort, Entry,
+    Asking, ConcurrencyLimit, ConcurrencyLimitEvent, ConcurrencyRefusal, CutShort, Entry,
     stripe::{stripe_count, stripe_of_thread},
-    sync::{AtomicU64, Mutex, Ordering, PoisonError, TryLockError},
+    sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, TryLockError},
 };
 
 /// As many calls at once as the callee has room for, shared by all clones of this handle. Works
@@ -29,14 +29,27 @@ use crate::{
 /// calls at once in the same time each; above it they only take longer. failsafe-go and Uber's
 /// Cinnamon tell the two apart by correlating, over the last 50 windows, the calls in flight with
 /// throughput and with latency. Here the knee that fits these windows best is sought, and the
-/// normal latency is kept for as long as it explains them. Above the capacity they bear any, so a
-/// queue that stays is never learnt, however long it does. Where even the fewest calls had a queue,
-/// the normal latency is guessed 13 % lower until there is none. A latency that does not fit what
-/// was learnt is that of another callee, and learning begins anew. Time-outs and drops have no part
-/// in it.
+/// normal latency is kept for as long as it explains them: above the capacity they bear any, so a
+/// queue that stays is not learnt. Where even the fewest calls had a queue, the normal latency is
+/// guessed 13 % lower until there is none. A latency that does not fit what was learnt is that of
+/// another callee, and learning begins anew; if that callee is overloaded from its first window on,
+/// a part of its queue may be taken for normal for some time. Time-outs and drops have no part in
+/// it.
 ///
-/// **To measure**, calls are let in and never kept out: after 15 windows at the limit that were too
-/// much alike to tell a queue from none, it is raised by 7 % for three windows.
+/// **Noise.** A window's mean is known to `spread / sqrt(calls)`, where the spread is measured: 0.3
+/// of the mean where latencies vary by half, 1 where they are exponential, more where a cache
+/// answers nine calls of ten. A window takes as many calls more as calls vary more than exponential
+/// ones, eight times `min_samples` at most; the latency of the last windows is smoothed by a Kalman
+/// filter; and only what is above normal by 1.5 standard errors is taken for a queue. The limit
+/// falls by at most a third before windows have shown that fewer calls are done faster.
+///
+/// **Drops** that come whatever the limit, from a replica that is broken or by the callers' own
+/// mistakes, are no overload: their share over about the last 20 windows is usual, and what counts is
+/// what is more than chance adds to it ([`LimitSample::is_dropping`](crate::LimitSample::is_dropping)).
+/// Half of the calls and more are never usual.
+///
+/// **To measure**, calls are let in and never kept out: after 15 windows at the limit in which it
+/// did not grow, it is raised for three windows by 7 % to 25 %, as much as the noise demands.
 ///
 /// ```
 /// use outrigger_core::Outcome;
@@ -180,7 +193,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
                 Ok(AdaptivePermit::new(began, place, ()))
             }
             Err(rejection) => {
-                shared.windows.tally(stripe.index).refused();
+                shared.refused(stripe, &rejection);
                 Err(rejection)
             }
         }
@@ -206,7 +219,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
                 Entry::Waiting(AdaptiveWait::new(wait, Arc::clone(stripe), classifier))
             }
             Entry::Refused(rejection) => {
-                shared.windows.tally(stripe.index).refused();
+                shared.refused(stripe, &rejection);
                 Entry::Refused(rejection)
             }
         }
@@ -286,9 +299,13 @@ impl<O> AdaptiveLimit<O> {
 }
 
 impl<O> AdaptiveLimit<O> {
-    /// Acts by a replaced policy at once, rather than with the next call.
+    /// Acts by a replaced policy at once, rather than with the next call. Waits for a window that is
+    /// being ended, so a [`Limiter`] must not call it.
     pub fn refresh(&self) {
-        self.shared().follow_policy();
+        let shared = self.shared();
+        if !shared.is_up_to_date() {
+            shared.apply_policy(shared.state.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// A handle that does not keep the limit alive.
@@ -306,6 +323,13 @@ impl<O> Shared<O> {
     /// `None` for a call that counts for nothing.
     fn counted(&self, stripe: &Arc<Stripe<O>>) -> Option<Arc<Stripe<O>>> {
         (self.places.enforcement() != Enforcement::Disabled).then(|| Arc::clone(stripe))
+    }
+
+    /// A call whose deadline had passed says nothing of the limit.
+    fn refused(&self, stripe: &Stripe<O>, rejection: &Rejection) {
+        if rejection.reason() != ConcurrencyRefusal::DeadlinePassed.reason() {
+            self.windows.tally(stripe.index).refused();
+        }
     }
 
     /// How many calls run with it.
@@ -358,13 +382,9 @@ impl<O> Shared<O> {
     #[cold]
     fn end_window(&self, now: Instant) {
         let (from, decision) = {
-            let mut state = match self.state.try_lock() {
-                Ok(state) => state,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
+            let Some(mut state) = self.try_state() else { return };
+            let from = state.places();
             let Some(decision) = state.end_window(&self.windows, now) else { return };
-            let from = self.places.limit();
             self.places.set_limit(decision.places, state.policy().critical_reserve());
             (from, decision)
         };
@@ -372,27 +392,44 @@ impl<O> Shared<O> {
         self.tell_change(from, decision.places, decision.reason);
     }
 
-    /// Brings the limit up to date if the policy was replaced. Costs two atomic loads if not.
+    fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.applied.load(Ordering::Acquire) == self.policy.version() + 1
+    }
+
+    /// Brings the limit up to date if the policy was replaced. Costs two atomic loads if not. Does
+    /// not wait for a window that is being ended, with a limiter of the user's: the next call will.
     fn follow_policy(&self) {
-        let version = self.policy.version() + 1;
-        if self.applied.load(Ordering::Acquire) != version {
-            self.apply_policy();
+        if !self.is_up_to_date() {
+            self.follow_if_free();
+        }
+    }
+
+    #[cold]
+    fn follow_if_free(&self) {
+        if let Some(state) = self.try_state() {
+            self.apply_policy(state);
         }
     }
 
     /// One at a time, so that an older policy never comes after a newer one.
-    #[cold]
-    fn apply_policy(&self) {
-        let (from, to) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let version = self.policy.version() + 1;
-            let policy = *self.policy.get();
-            let from = self.places.limit();
-            let to = state.set_policy(policy);
-            self.places.policy().replace(policy.places(to));
-            self.applied.store(version, Ordering::Release);
-            (from, to)
-        };
+    fn apply_policy(&self, mut state: MutexGuard<'_, State>) {
+        let version = self.policy.version() + 1;
+        let policy = *self.policy.get();
+        let from = state.places();
+        let to = state.set_policy(policy);
+        // A window that was to last long by the old policy does not hold up the new one.
+        self.windows.end_by(Instant::now() + policy.max_window());
+        self.places.policy().replace(policy.places(to));
+        self.applied.store(version, Ordering::Release);
+        drop(state);
         self.places.refresh();
         self.tell_change(from, to, LimitChange::Policy);
     }

@@ -72,7 +72,6 @@ impl<O, C> AdaptivePermit<O, C> {
 
     /// As [`finish`](Self::finish), where the time is known.
     pub fn finish_at(mut self, outcome: Outcome, now: Instant) {
-        self.latency = None;
         self.tell(outcome, None, now);
     }
 

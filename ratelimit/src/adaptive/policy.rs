@@ -74,6 +74,9 @@ struct Settings {
     max_window: Duration,
     /// How many calls must end in a window, at least 1.
     min_samples: u32,
+    /// The share of calls that may be dropped without being a sign of overload: 0 to 0.5. What is
+    /// usual is tolerated anyway.
+    tolerated_drops: f64,
     /// What a call counts as that its caller drops before it has an answer.
     cut_short: CutShort,
     /// How many calls may wait for a place at once; the others are refused at once.
@@ -98,6 +101,7 @@ impl Default for Settings {
             min_window: Duration::from_millis(250),
             max_window: Duration::from_secs(30),
             min_samples: 50,
+            tolerated_drops: 0.01,
             cut_short: CutShort::Ignored,
             max_waiting: 0,
             max_wait: Duration::from_secs(1),
@@ -124,6 +128,8 @@ impl Settings {
         let range = self.min_window..=longest;
         within("max_window", self.max_window, range, "from `min_window` to 1h")?;
         within("min_samples", self.min_samples, 1..=HIGHEST_LIMIT, "from 1 to 1000000")?;
+        let drops = self.tolerated_drops;
+        within("tolerated_drops", drops, 0.0..=0.5, "a share from 0 to 0.5")?;
         longer_than_zero("max_wait", self.max_wait)?;
         within("critical_reserve", self.critical_reserve, 0.0..=0.5, "a share from 0 to 0.5")?;
         Ok(self)
@@ -203,6 +209,12 @@ impl AdaptiveLimitPolicy {
     #[must_use]
     pub const fn max_window(&self) -> Duration {
         self.settings.max_window
+    }
+
+    /// Which share of dropped calls is never overload.
+    #[must_use]
+    pub const fn tolerated_drops(&self) -> f64 {
+        self.settings.tolerated_drops
     }
 
     /// How many calls must end in a window.
@@ -290,11 +302,20 @@ impl AdaptiveLimitPolicyBuilder {
         self
     }
 
-    /// How many calls must end in a window, at least 1; it lasts until they have, or until as many
-    /// were dropped as may run. Default: 50 (failsafe-go).
+    /// How many calls must end in a window, at least 1; up to eight times as many where latencies
+    /// vary more than exponential ones. It lasts until they have, or until as many were dropped as
+    /// may run. Default: 50 (failsafe-go).
     #[must_use]
     pub const fn min_samples(mut self, min_samples: u32) -> Self {
         self.settings.min_samples = min_samples;
+        self
+    }
+
+    /// Which share of dropped calls, from 0 to 0.5, is never taken for overload. A higher share is not
+    /// either, while it is no higher than usual; this one is believed from the start. Default: 0.01.
+    #[must_use]
+    pub const fn tolerated_drops(mut self, tolerated_drops: f64) -> Self {
+        self.settings.tolerated_drops = tolerated_drops;
         self
     }
 
@@ -373,6 +394,7 @@ mod tests {
         assert_eq!(field(|policy| policy.min_window(Duration::MAX)), "min_window");
         assert_eq!(field(|policy| policy.max_window(Duration::ZERO)), "max_window");
         assert_eq!(field(|policy| policy.min_samples(0)), "min_samples");
+        assert_eq!(field(|policy| policy.tolerated_drops(0.6)), "tolerated_drops");
         assert_eq!(field(|policy| policy.max_wait(Duration::ZERO)), "max_wait");
         assert_eq!(field(|policy| policy.critical_reserve(f64::NAN)), "critical_reserve");
     }

@@ -60,6 +60,11 @@ impl Windows {
         self.beyond.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The present window is over at `end` at the latest.
+    pub(super) fn end_by(&self, end: Instant) {
+        self.end_ns.fetch_min(self.ns(end), Ordering::Relaxed);
+    }
+
     pub(super) fn normal_latency(&self) -> Option<Duration> {
         match self.normal_ns.load(Ordering::Relaxed) {
             0 => None,
@@ -87,6 +92,11 @@ impl State {
         Self { engine: Engine::new(limiter, &policy), policy, has_own_limiter }
     }
 
+    /// The calls that may run.
+    pub(super) fn places(&self) -> u32 {
+        self.engine.places(&self.policy)
+    }
+
     pub(super) const fn policy(&self) -> &AdaptiveLimitPolicy {
         &self.policy
     }
@@ -98,7 +108,7 @@ impl State {
         }
         self.policy = policy;
         self.engine.set_policy(&policy);
-        self.engine.places(&policy)
+        self.places()
     }
 
     /// Ends the window if it has lasted long enough and seen enough.
@@ -110,8 +120,8 @@ impl State {
         let mut counts = Counts::default();
         windows.tallies.iter().for_each(|tally| tally.add_to(&mut counts));
         // A callee that hangs ends few calls. As many drops as calls may run say enough.
-        let hangs = counts.dropped >= self.engine.places(&self.policy);
-        if counts.ended() < self.policy.min_samples() && !hangs {
+        let hangs = counts.dropped >= self.places();
+        if counts.ended() < self.engine.samples(&self.policy) && !hangs {
             return None;
         }
         let mut counts = Counts::default();

@@ -1,22 +1,39 @@
 //! How latency goes with the calls in flight: level up to the capacity, and in proportion above.
 
+use super::noise::Noise;
+
 /// How many windows are looked at (failsafe-go, Cinnamon).
 const WINDOWS: usize = 50;
 /// Fewer tell nothing.
-const FEWEST: usize = 4;
+const FEWEST: usize = 3;
 /// So many capacities are tried.
 const TRIED: u32 = 16;
 /// What fits worse than the best by so many variances is contradicted: three standard deviations.
 const CONTRADICTED: f64 = 9.0;
-/// No latency is measured better than this, as a share of it.
-const PRECISION: f64 = 0.01;
+/// What fits worse by so many is unlikely: two standard deviations.
+const UNLIKELY: f64 = 4.0;
 
-/// Windows, as logarithms of calls in flight and latency: what is proportional is a line there.
-#[derive(Debug)]
+/// What a window showed. Calls in flight and latency are logarithms: what is proportional is a
+/// line there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    pub(super) calls: f64,
+    pub(super) latency: f64,
+    /// How many calls `latency` is the mean of.
+    pub(super) count: f64,
+    /// Whether the limit held the calls in flight where they were.
+    pub(super) is_bound: bool,
+}
+
+/// The last windows.
+#[derive(Clone, Debug)]
 pub(super) struct History {
-    points: [(f64, f64); WINDOWS],
+    points: [Point; WINDOWS],
+    /// One over the variance of each.
+    weights: [f64; WINDOWS],
     next: usize,
     len: usize,
+    noise: Noise,
 }
 
 /// A callee: its latency while no call queues, and how many it can do at once. Logarithms.
@@ -24,7 +41,7 @@ pub(super) struct History {
 pub(super) struct Knee {
     pub(super) normal: f64,
     pub(super) capacity: f64,
-    /// The sum of the squares by which the windows are off.
+    /// The sum of the squares by which the windows are off, in their variances.
     off: f64,
 }
 
@@ -40,25 +57,50 @@ impl Knee {
 }
 
 impl History {
-    pub(super) const fn new() -> Self {
-        Self { points: [(0.0, 0.0); WINDOWS], next: 0, len: 0 }
+    pub(super) const fn new(noise: Noise) -> Self {
+        let none = Point { calls: 0.0, latency: 0.0, count: 1.0, is_bound: false };
+        Self { points: [none; WINDOWS], weights: [0.0; WINDOWS], next: 0, len: 0, noise }
     }
 
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) const fn push(&mut self, point: (f64, f64)) {
+    pub(super) const fn noise(&self) -> Noise {
+        self.noise
+    }
+
+    /// How far the windows are to be trusted, from what is known now.
+    pub(super) fn set_noise(&mut self, noise: Noise) {
+        self.noise = noise;
+        for (weight, point) in self.weights.iter_mut().zip(&self.points[..self.len]) {
+            *weight = 1.0 / noise.of_a_mean(point.count);
+        }
+    }
+
+    pub(super) fn push(&mut self, point: Point) {
         self.points[self.next] = point;
+        self.weights[self.next] = 1.0 / self.variance_of(&point);
         self.next = (self.next + 1) % WINDOWS;
         if self.len < WINDOWS {
             self.len += 1;
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = (f64, f64)> {
-        let first = self.next + WINDOWS - self.len;
-        (0..self.len).map(move |index| self.points[(first + index) % WINDOWS])
+    /// The windows whose calls in flight were set by the limit, and not by how long they took.
+    pub(super) fn only_bound(&self) -> Self {
+        let mut bound = Self::new(self.noise);
+        self.iter().filter(|point| point.is_bound).for_each(|point| bound.push(*point));
+        bound
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Point> {
+        self.points[..self.len].iter()
+    }
+
+    /// The windows, each with how much it weighs.
+    fn weighed(&self) -> impl Iterator<Item = (&Point, f64)> {
+        self.iter().zip(self.weights)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "at most 50")]
@@ -66,22 +108,41 @@ impl History {
         self.len as f64
     }
 
-    fn fewest_and_most(&self) -> (f64, f64) {
+    pub(super) fn variance_of(&self, point: &Point) -> f64 {
+        self.noise.of_a_mean(point.count)
+    }
+
+    /// The square of the standard error of the mean of all windows.
+    pub(super) fn variance(&self) -> f64 {
+        1.0 / self.weights[..self.len].iter().sum::<f64>()
+    }
+
+    /// The mean of what `value` says of the windows, each by how well it is known.
+    fn mean(&self, value: impl Fn(&Point) -> f64) -> f64 {
+        let sum: f64 = self.weighed().map(|(point, weight)| value(point) * weight).sum();
+        sum * self.variance()
+    }
+
+    /// The fewest calls in flight of a window, and the most.
+    pub(super) fn fewest_and_most(&self) -> (f64, f64) {
         let range = (f64::INFINITY, f64::NEG_INFINITY);
-        self.iter().fold(range, |(low, high), (calls, _)| (low.min(calls), high.max(calls)))
+        let widen =
+            |(low, high): (f64, f64), point: &Point| (low.min(point.calls), high.max(point.calls));
+        self.iter().fold(range, widen)
     }
 
     /// The callee of this capacity that explains the windows best.
     fn with_capacity(&self, capacity: f64) -> Knee {
-        let sum: f64 =
-            self.iter().map(|(calls, latency)| latency - (calls - capacity).max(0.0)).sum();
-        self.judged(sum / self.count(), capacity)
+        let normal = self.mean(|point| point.latency - (point.calls - capacity).max(0.0));
+        self.judged(normal, capacity)
     }
 
     fn judged(&self, normal: f64, capacity: f64) -> Knee {
         let knee = Knee { normal, capacity, off: 0.0 };
-        let square = |(calls, latency): (f64, f64)| (latency - knee.latency_at(calls)).powi(2);
-        Knee { off: self.iter().map(square).sum(), ..knee }
+        let square = |(point, weight): (&Point, f64)| {
+            (point.latency - knee.latency_at(point.calls)).powi(2) * weight
+        };
+        Knee { off: self.weighed().map(square).sum(), ..knee }
     }
 
     /// Every window had a queue, the one with the fewest calls just about.
@@ -106,8 +167,8 @@ impl History {
     pub(super) fn with_normal(&self, normal: f64) -> Knee {
         let (fewest, _) = self.fewest_and_most();
         // Where all windows had a queue, the capacity may be below them all.
-        let sum: f64 = self.iter().map(|(calls, latency)| calls - latency).sum();
-        let below = self.judged(normal, (normal + sum / self.count()).min(fewest));
+        let below = normal + self.mean(|point| point.calls - point.latency);
+        let below = self.judged(normal, below.min(fewest));
         let others = self.capacities().map(|capacity| self.judged(normal, capacity));
         others.min_by(Self::by_fit).filter(|knee| knee.off < below.off).unwrap_or(below)
     }
@@ -121,19 +182,25 @@ impl History {
         a.off.total_cmp(&b.off)
     }
 
-    /// By how much a window is off, typically.
-    pub(super) fn sigma(&self, knee: &Knee) -> f64 {
-        (knee.off / (self.count() - 2.0).max(1.0)).sqrt().max(PRECISION)
+    /// How many times their variance the windows are off, at least 1: more where something else
+    /// varies too, the calls in flight within a window above all.
+    pub(super) fn excess(&self, knee: &Knee) -> f64 {
+        (knee.off / (self.count() - 2.0).max(1.0)).max(1.0)
     }
 
     /// Whether the windows say that it is not `knee`, where `best` is what they say.
     pub(super) fn contradicts(&self, knee: &Knee, best: &Knee) -> bool {
-        knee.off - best.off > CONTRADICTED * self.sigma(best).powi(2)
+        knee.off - best.off > CONTRADICTED * self.excess(best)
+    }
+
+    /// Whether they say so with less certainty.
+    pub(super) fn doubts(&self, knee: &Knee, best: &Knee) -> bool {
+        knee.off - best.off > UNLIKELY * self.excess(best)
     }
 
     /// Whether the windows can say that it is one of them and not the other.
     pub(super) fn tells_apart(&self, a: &Knee, b: &Knee) -> bool {
-        let best = if a.off < b.off { a } else { b };
-        (a.off - b.off).abs() > CONTRADICTED * self.sigma(best).powi(2)
+        let (best, other) = if a.off < b.off { (a, b) } else { (b, a) };
+        self.contradicts(other, best)
     }
 }

@@ -6,7 +6,8 @@ use super::{LimitSample, Limiter};
 /// Source: Chiu and Jain 1989; the constants are those of Netflix' concurrency-limits (`x 0.9`,
 /// `+ 1`). Netflix calls it congestion when a call was dropped or took more than 5 s, which a
 /// service that queues for long shows far too late. Here it is, besides drops, a window in which
-/// calls took 1.15 times as long as normal.
+/// calls took 1.15 times as long as normal. What is added grows with the windows in a row in which
+/// the limit grew ([`LimitSample::haste`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Aimd {
     increase: f64,
@@ -30,10 +31,13 @@ impl Aimd {
 
 impl Limiter for Aimd {
     fn next_limit(&mut self, sample: &LimitSample) -> f64 {
-        if sample.is_dropping() || sample.slowness() > self.tolerance {
-            sample.limit * self.backoff
+        let fewer = sample.limit * self.backoff;
+        if sample.is_dropping() {
+            fewer
+        } else if sample.slowness() > self.tolerance {
+            sample.cut(fewer)
         } else {
-            sample.limit + self.increase
+            sample.limit + self.increase * sample.haste()
         }
     }
 }
@@ -53,7 +57,8 @@ mod tests {
         assert_eq!(aimd.next_limit(&sample), 21.0);
         let slow = LimitSample::new(20.0, Duration::from_millis(116), normal);
         assert_eq!(aimd.next_limit(&slow), 18.0);
-        assert_eq!(aimd.next_limit(&LimitSample { dropped: 2, ..sample }), 18.0);
-        assert_eq!(aimd.next_limit(&LimitSample { dropped: 1, ..sample }), 21.0);
+        assert_eq!(aimd.next_limit(&LimitSample { confirmed: 19.0, ..slow }), 19.0);
+        assert_eq!(aimd.next_limit(&LimitSample { dropped: 6, ..sample }), 18.0);
+        assert_eq!(aimd.next_limit(&LimitSample { dropped: 4, ..sample }), 21.0);
     }
 }

@@ -9,8 +9,10 @@ use super::{LimitSample, Limiter, step};
 /// Netflix takes the average of the last 600 samples for normal, and so learns the queue that it
 /// built itself: the limit grows without end under saturation. Here the normal latency is guarded:
 /// see [`AdaptiveLimit`](crate::AdaptiveLimit). With that, Netflix' tolerance of 1.5 and queue of 4
-/// would settle at 34 calls where the callee has room for 20; this without tolerance at 21 to 23. Netflix smooths growth
-/// too, by which a small queue allowance takes a minute to follow a callee that became faster.
+/// would settle at 34 calls where the callee has room for 20; this without tolerance at 21 to 23.
+/// Netflix smooths growth too, by which a small queue allowance takes a minute to follow a callee
+/// that became faster; here `step` grows with the windows in a row in which the limit grew
+/// ([`LimitSample::haste`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gradient2 {
     tolerance: f64,
@@ -35,8 +37,17 @@ impl Limiter for Gradient2 {
     fn next_limit(&mut self, sample: &LimitSample) -> f64 {
         let limit = sample.limit;
         let gradient = (self.tolerance / sample.slowness()).clamp(0.5, 1.0);
-        let aim = if sample.is_dropping() { limit * 0.5 } else { limit * gradient + step(limit) };
-        if aim < limit { limit + (aim - limit) * self.smoothing } else { aim }
+        let aim = if sample.is_dropping() {
+            limit * 0.5
+        } else {
+            limit * gradient + step(limit) * sample.haste()
+        };
+        let fewer = limit + (aim - limit) * self.smoothing;
+        match aim < limit {
+            false => aim,
+            true if sample.is_dropping() => fewer,
+            true => sample.cut(fewer),
+        }
     }
 }
 

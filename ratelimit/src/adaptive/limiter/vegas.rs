@@ -14,7 +14,8 @@ use super::{LimitSample, Limiter, step};
 ///
 /// Netflix' thresholds settle at 28 calls where the callee has room for 20; these at 21 to 23. They
 /// can be as low because the latency that they see is smoothed, and the normal latency is not the
-/// least that was ever measured.
+/// least that was ever measured. A step up is the longer the more windows in a row the limit grew
+/// ([`LimitSample::haste`]), up to five times; Netflix' are long from the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Vegas {
     alpha: f64,
@@ -39,12 +40,15 @@ impl Limiter for Vegas {
     fn next_limit(&mut self, sample: &LimitSample) -> f64 {
         let (limit, step) = (sample.limit, step(sample.limit));
         let queue = sample.queue() / step;
-        if sample.is_dropping() || queue > self.beta {
-            limit - step * ((queue - self.beta) / 2.0).max(1.0)
+        let fewer = limit - step * ((queue - self.beta) / 2.0).max(1.0);
+        if sample.is_dropping() {
+            fewer
+        } else if queue > self.beta {
+            sample.cut(fewer)
         } else if queue <= self.alpha / 2.0 {
-            limit + 2.0 * step
+            limit + 2.0 * step * sample.haste()
         } else if queue < self.alpha {
-            limit + step
+            limit + step * sample.haste()
         } else {
             limit
         }
