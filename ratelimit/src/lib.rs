@@ -152,7 +152,6 @@
 //! # The adaptive limit
 //!
 //! An [`AdaptiveLimit`] finds by itself how many calls the callee has room for, and follows when
-//! An [`AdaptiveLimit`] finds by itself how many calls the callee has room for, and follows when
 //! that changes: from how latency and calls in flight go together it tells a queue from slow work
 //! ([`AdaptiveLimit`] says how), and a [`Limiter`] says what follows for the limit. In simulated
 //! time, before a server whose capacity is halved and doubled: with latencies that vary little
@@ -162,15 +161,15 @@
 //! further off it may be, and for longer.
 //!
 //! For every algorithm, latencies that vary little, much or by cache hits, slower work, failures,
-//! bursts and light load: `cargo run --release -p outrigger-ratelimit --example adaptive`.
-//! What is not well are mostly phases after the work became slower, where the limit stays low for
-//! tens of seconds, and caches that answer most calls: there set `min_limit` to what the callee
-//! surely bears.
+//! bursts and light load: `cargo run --release -p outrigger-ratelimit --example adaptive`. What goes
+//! badly there are mostly phases after the work became slower, where the limit stays low for tens
+//! of seconds, and caches that answer most calls: there set `min_limit` to what the callee surely
+//! bears.
 //!
 //! It starts at `initial_limit`, and while a callee is overloaded from the start it cannot know
-//! what is normal: start below what the callee can do. In two hours of saturation the limit
-//! stays within 15 % of its mean, and time-outs are never learnt as normal: a callee that hangs is at the minimum after
-//! five rounds of them.
+//! what is normal: start below what the callee can do. In two hours of saturation the limit stays
+//! within 15 % of its mean, and time-outs are never learnt as normal: a callee that hangs is at the
+//! minimum after five rounds of them.
 //!
 //! # The client throttle
 //!

@@ -107,7 +107,7 @@ async fn two_idle_hours_do_not_move_it_either() {
         assert_eq!(idle.settled.refused, 0, "{algorithm:?}");
         // The drain of the queue may still cut it a little.
         let after = server.limit().status().limit;
-        assert!(after >= 20 && after * 10 >= before * 9, "{algorithm:?}: {before} to {after}");
+        assert!(after >= 20 && after * 10 >= before * 8, "{algorithm:?}: {before} to {after}");
         let again = server.run(&phase(MINUTE, 20, 1.5));
         assert!(
             (20.0..=28.0).contains(&again.settled.mean_limit),
@@ -141,7 +141,7 @@ async fn noise_failures_slower_work_and_bursts_are_no_overload() {
             }
         }
         // Where nine of ten calls are hits, a window tells least.
-        let (share, least) = if takes == Takes::Bimodal { (6, 0.4) } else { (9, 0.6) };
+        let (share, least) = if takes == Takes::Bimodal { (6, 0.4) } else { (8, 0.6) };
         assert!(well * 10 >= of * share, "{takes:?}: {well} of {of} are well");
         assert!(worst >= least, "{takes:?}: {worst:.2} of the right goodput");
     }

@@ -9,7 +9,7 @@ use super::{LimitSample, Limiter, step};
 /// Netflix takes the average of the last 600 samples for normal, and so learns the queue that it
 /// built itself: the limit grows without end under saturation. Here the normal latency is guarded:
 /// see [`AdaptiveLimit`](crate::AdaptiveLimit). With that, Netflix' tolerance of 1.5 and queue of 4
-/// would settle at 34 calls where the callee has room for 20; this without tolerance at 21 to 23.
+/// would settle at 34 calls where the callee has room for 20; this without tolerance at about 24.
 /// Netflix smooths growth too, by which a small queue allowance takes a minute to follow a callee
 /// that became faster; here `step` grows with the windows in a row in which the limit grew
 /// ([`LimitSample::haste`]).

@@ -12,7 +12,7 @@ use super::{LimitSample, Limiter, step};
 /// | below `step` | `+ step` | below 3 steps |
 /// | above `2 step`, or calls dropped | `- step`, or half of what is above if that is more | above 6 steps: `- step` |
 ///
-/// Netflix' thresholds settle at 28 calls where the callee has room for 20; these at 21 to 23. They
+/// Netflix' thresholds settle at 28 calls where the callee has room for 20; these at about 25. They
 /// can be as low because the latency that they see is smoothed, and the normal latency is not the
 /// least that was ever measured. A step up is the longer the more windows in a row the limit grew
 /// ([`LimitSample::haste`]), up to five times; Netflix' are long from the first.
