@@ -3,9 +3,11 @@
 #[path = "../../../ratelimit/examples/simulation/mod.rs"]
 mod server;
 
+use std::time::Duration;
+
 use outrigger_ratelimit::{AdaptiveLimit, AdaptiveLimitPolicy, LimitAlgorithm};
 
-use self::server::{Phase, Server, oracle, phase};
+use self::server::{Phase, SETTLING, Server, oracle, phase};
 use super::simulate;
 use crate::row::Report;
 
@@ -45,7 +47,7 @@ pub(crate) fn series(algorithm: LimitAlgorithm) -> Vec<Point> {
         for phase in phases(60) {
             let capacity = phase.capacity_f64();
             let mut next = 0.0;
-            server.run(&phase, |since, limit| {
+            server.watch(&phase, |since, limit, _| {
                 while since.as_secs_f64() >= next {
                     points.push(Point { at_s: begun + next, limit: f64::from(limit), capacity });
                     next += 0.25;
@@ -69,39 +71,57 @@ struct Seen {
     phase: Phase,
     report: server::Report,
     goodput: f64,
+    lowest: u32,
+    highest: u32,
+    mean_latency: Duration,
+}
+
+/// The bounds are those after the limit had time to settle.
+fn see(server: &mut Server, phase: Phase, best: &server::Report) -> Seen {
+    let (mut lowest, mut highest) = (u32::MAX, 0);
+    let (mut ended, mut latencies) = (0_u32, Duration::ZERO);
+    let report = server.watch(&phase, |since, limit, latency| {
+        if since >= SETTLING {
+            lowest = lowest.min(limit);
+            highest = highest.max(limit);
+        }
+        if let Some(latency) = latency {
+            ended += 1;
+            latencies += latency;
+        }
+    });
+    let goodput = f64::from(report.served) / f64::from(best.served);
+    Seen { phase, report, goodput, lowest, highest, mean_latency: latencies / ended.max(1) }
 }
 
 fn play(policy: AdaptiveLimitPolicy, phases: Vec<Phase>) -> Vec<Seen> {
     simulate(async move {
         let best = oracle(&phases, SEED);
         let mut server = Server::new(AdaptiveLimit::new(policy), SEED);
-        let see = |(phase, best): (Phase, server::Report)| {
-            let report = server.run(&phase, |_, _| {});
-            Seen { phase, report, goodput: f64::from(report.served) / f64::from(best.served) }
-        };
+        let see = |(phase, best)| see(&mut server, phase, &best);
         phases.into_iter().zip(best).map(see).collect()
     })
 }
 
 fn line(report: &mut Report, name: &str, seen: &Seen, (settled, published): (f64, [f64; 2])) {
-    let Seen { phase, report: of, goodput } = seen;
+    let Seen { phase, report: of, goodput, lowest, highest, mean_latency } = seen;
     let offered = of.served + of.refused;
     let refused = |calls: u32| f64::from(calls) / f64::from(offered.max(1));
-    let is_limited = of.highest < 1_000_000;
+    let is_limited = *highest < 1_000_000;
     let known = |limit: f64| if is_limited { limit } else { f64::NAN };
     report.line(
         name,
         "outrigger",
         &[
             ("load", phase.load(), "1"),
-            ("mean_limit", known(of.mean_limit), "calls"),
-            ("lowest", known(f64::from(of.lowest)), "calls"),
-            ("highest", known(f64::from(of.highest)), "calls"),
+            ("mean_limit", known(of.settled.mean_limit), "calls"),
+            ("lowest", known(f64::from(*lowest)), "calls"),
+            ("highest", known(f64::from(*highest)), "calls"),
             ("settled_after_s", settled, "s"),
             ("goodput_of_the_right_limit", *goodput, "1"),
             ("refused", refused(of.refused), "1"),
-            ("refused_beside_idle_worker", refused(of.refused_below), "1"),
-            ("mean_latency_ms", of.mean_latency.as_secs_f64() * 1e3, "ms"),
+            ("refused_beside_idle_worker", refused(of.settled.refused_below), "1"),
+            ("mean_latency_ms", mean_latency.as_secs_f64() * 1e3, "ms"),
             ("published_vegas", published[0], "calls"),
             ("published_envoy", published[1], "calls"),
         ],
@@ -154,7 +174,7 @@ mod tests {
             assert!(settled <= 10.0, "{settled} s after {begin} s");
         }
         let [with, without] = [policy(LimitAlgorithm::default()), none()]
-            .map(|policy| play(policy, phases(20)).into_iter().map(|seen| seen.report));
+            .map(|policy| play(policy, phases(20)).into_iter());
         for (with, without) in with.zip(without) {
             assert!(with.mean_latency.as_millis() < 250, "{:?}", with.mean_latency);
             assert!(without.mean_latency > with.mean_latency.mul_f64(2.0));

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     fn at_ms(ms: u64) -> Moment {
-        Moment::from_nanos(ms * 1_000_000 + 1).unwrap()
+        Moment::from_nanos(ms * 1_000_000 + 1).expect("a moment is not 0")
     }
 
     #[test]

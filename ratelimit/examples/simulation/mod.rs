@@ -129,6 +129,7 @@ enum Event {
 
 struct Running {
     permit: AdaptivePermit,
+    since: Instant,
 }
 
 pub(crate) struct Server {
@@ -165,16 +166,26 @@ impl Server {
 
     /// Lets a phase pass.
     pub(crate) fn run(&mut self, phase: &Phase) -> Report {
+        self.watch(phase, |_, _, _| {})
+    }
+
+    /// Lets a phase pass; tells `see` at each event the time since the phase began, the limit, and
+    /// the latency of the call that ends.
+    pub(crate) fn watch(
+        &mut self,
+        phase: &Phase,
+        mut see: impl FnMut(Duration, u32, Option<Duration>),
+    ) -> Report {
         let start = self.now;
         let (settled_at, end) = (start + SETTLING, start + phase.lasts);
         let mut report = Report::default();
         let (mut weighted, mut lasted) = (0.0, 0.0);
         self.start_waiting(phase);
         while let Some(&Reverse((at, event))) = self.events.peek() {
-            let until = at.min(end);
+            let (until, limit) = (at.min(end), self.limit.status().limit);
             if until > settled_at {
                 let share = (until - self.now.max(settled_at)).as_secs_f64();
-                weighted += f64::from(self.limit.status().limit) * share;
+                weighted += f64::from(limit) * share;
                 lasted += share;
             }
             self.now = until;
@@ -182,16 +193,20 @@ impl Server {
                 break;
             }
             self.events.pop();
-            match event {
-                Event::Arrives => self.arrive(phase, start, &mut report),
-                Event::Done(index) => self.finish(phase, index, &mut report),
-            }
+            let latency = match event {
+                Event::Arrives => {
+                    self.arrive(phase, start, &mut report);
+                    None
+                }
+                Event::Done(index) => Some(self.finish(phase, index, &mut report)),
+            };
+            see(at - start, limit, latency);
         }
         report.settled.mean_limit = weighted / lasted;
         report
     }
 
-    fn finish(&mut self, phase: &Phase, index: usize, report: &mut Report) {
+    fn finish(&mut self, phase: &Phase, index: usize, report: &mut Report) -> Duration {
         let done = self.running[index].take().expect("it runs");
         self.free.push(index);
         self.busy -= 1;
@@ -200,6 +215,7 @@ impl Server {
         done.permit.finish_at(outcome, self.now);
         report.served += u32::from(!fails);
         self.start_waiting(phase);
+        self.now - done.since
     }
 
     fn arrive(&mut self, phase: &Phase, start: Instant, report: &mut Report) {
@@ -207,7 +223,7 @@ impl Server {
         let is_settled = u32::from(self.now >= start + SETTLING);
         settled.came += is_settled;
         if let Ok(permit) = self.limit.try_acquire_at(Asking::default(), self.now) {
-            self.queue.push_back(Running { permit });
+            self.queue.push_back(Running { permit, since: self.now });
             self.start_waiting(phase);
         } else {
             report.refused += 1;
