@@ -399,7 +399,7 @@ defaults: {retry: {mode: failure, idempotent: true, backoff: none}}
     assert_ne!(port, 2, "another sequence number");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_governed_call_of_volo_allocates_nothing() {
     async fn answer(_: &mut ClientContext, user: u32) -> Result<Option<u32>, ClientError> {
         Ok(Some(user))
