@@ -1,6 +1,7 @@
 //! `limit`: an adaptive limit over time, before a server whose capacity changes. Source row: H7.
 
 #[path = "../../../ratelimit/examples/simulation/mod.rs"]
+#[expect(dead_code, reason = "its examples and tests look at more of it")]
 mod server;
 
 use std::time::Duration;
