@@ -115,6 +115,7 @@ adaptive_limit.max_window        30s       built-in default
 adaptive_limit.min_limit         1         built-in default
 adaptive_limit.min_samples       50        built-in default
 adaptive_limit.min_window        250ms     built-in default
+adaptive_limit.tolerated_drops   0.01      built-in default
 retry_budget.ratio.ratio         0.2       shared.yaml:5:19 (shop.Cart)
 retry_budget.ratio.reserve       1         built-in default
 retry_budget.ratio.window        10s       built-in default
