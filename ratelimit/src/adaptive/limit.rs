@@ -159,7 +159,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with a word of [`ConcurrencyRefusal`](crate::ConcurrencyRefusal) as its
+    /// A [`Rejection`] with a word of [`ConcurrencyRefusal`] as its
     /// reason.
     pub fn try_acquire(&self) -> Result<AdaptivePermit<O>, Rejection> {
         self.try_acquire_for(Asking::default())
