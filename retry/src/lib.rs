@@ -201,7 +201,8 @@ pub use retry::{
 pub use sent::Sent;
 pub use timeout::{
     CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
-    TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder, TimeoutService,
+    ReadTimeout, TimeoutEvent, TimeoutFuture, TimeoutLayer, TimeoutPolicy, TimeoutPolicyBuilder,
+    TimeoutService,
 };
 
 #[cfg(feature = "tonic")]

@@ -13,6 +13,7 @@ pub use self::{
     service::TimeoutService,
     source::{
         CarryDeadline, ChooseTimeout, FromRequest, InContext, NoDeadline, Now, PerMethodTimeout,
+        ReadTimeout,
     },
 };
 

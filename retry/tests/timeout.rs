@@ -222,12 +222,12 @@ async fn the_deadline_of_the_call_being_served_limits_the_calls_it_makes() {
 
 #[cfg(feature = "http")]
 mod grpc {
-    use http::{HeaderMap, Request};
+    use http::{HeaderMap, Request, Response};
 
     use super::*;
 
-    async fn headers(request: Request<()>) -> Result<HeaderMap, BoxError> {
-        Ok(request.headers().clone())
+    async fn headers(request: Request<()>) -> Result<Response<HeaderMap>, BoxError> {
+        Ok(Response::new(request.headers().clone()))
     }
 
     async fn forwarded(layers: TimeoutLayer, came: Option<&str>) -> Option<String> {
@@ -237,7 +237,7 @@ mod grpc {
         }
 
         let service = layers.grpc().layer(service_fn(headers));
-        let headers = service.oneshot(request).await.expect("an answer");
+        let headers = service.oneshot(request).await.expect("an answer").into_body();
         headers.get("grpc-timeout").map(|value| value.to_str().expect("ASCII").to_owned())
     }
 
@@ -267,25 +267,52 @@ mod grpc {
         let attempt = TimeoutLayer::from_deadline().grpc().layer(service_fn(headers));
         let attempt = tower::util::BoxCloneService::new(attempt);
         let service = TimeoutLayer::after(100 * MS).grpc().layer(slow_middle.layer(attempt));
-        let headers = service.oneshot(Request::new(())).await.expect("an answer");
+        let headers = service.oneshot(Request::new(())).await.expect("an answer").into_body();
         assert_eq!(headers["grpc-timeout"], "40000000n");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_grpc_timeout_that_came_with_the_request_cuts_the_call() {
-        let hang = service_fn(|_: Request<()>| std::future::pending::<Result<(), BoxError>>());
+        type Answer = Result<Response<()>, BoxError>;
+        let hang = service_fn(|_: Request<()>| std::future::pending::<Answer>());
         let request = Request::builder().header("grpc-timeout", "50m").body(()).expect("valid");
         let began = Instant::now();
         let call = TimeoutLayer::from_deadline().grpc().layer(hang).oneshot(request);
         call.await.expect_err("cut");
         assert_eq!(began.elapsed(), 50 * MS);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_servers_word_at_the_deadline_that_it_is_over_is_the_time_out() {
+        // tonic's server answers `CANCELLED` when the time of `grpc-timeout` is over.
+        let server = |ms: u32, status: &'static str| {
+            service_fn(move |_: Request<()>| async move {
+                tokio::time::sleep(ms * MS).await;
+                let answer = Response::builder().header("grpc-status", status).body(())?;
+                Ok::<_, BoxError>(answer)
+            })
+        };
+        let layer = TimeoutLayer::after(100 * MS).grpc();
+        for status in ["1", "4"] {
+            let error = layer.layer(server(100, status)).oneshot(Request::new(())).await;
+            let error = error.expect_err("the time-out");
+            assert_eq!(rejection(&error).to_string(), "call cut short by timeout: timed out");
+            assert!(rejection(&error).was_sent());
+        }
+        for (ms, status) in [(99, "1"), (99, "4"), (100, "0"), (100, "5")] {
+            let answer = layer.layer(server(ms, status)).oneshot(Request::new(())).await;
+            assert_eq!(answer.expect("the server's own").headers()["grpc-status"], status);
+        }
+        let shadow = TimeoutPolicy::after(100 * MS).with_enforcement(Enforcement::Shadow);
+        let shadow = TimeoutLayer::new(shadow).grpc().layer(server(100, "1"));
+        shadow.oneshot(Request::new(())).await.expect("in shadow no answer changes");
+    }
 }
 
 #[test]
 fn its_future_is_small() {
-    use outrigger_retry::TimeoutFuture;
-    type Future = TimeoutFuture<outrigger_testing::ScriptedFuture, ()>;
+    use outrigger_retry::{NoDeadline, TimeoutFuture};
+    type Future = TimeoutFuture<outrigger_testing::ScriptedFuture, NoDeadline, ()>;
     let timer = size_of::<Option<tokio::time::Sleep>>();
     laws::is_send_and_at_most::<Future>(
         size_of::<outrigger_testing::ScriptedFuture>() + timer + 64,

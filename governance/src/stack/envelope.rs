@@ -9,7 +9,7 @@ use outrigger_ratelimit::{
 };
 use outrigger_retry::{
     Advice, CarryDeadline, ChooseRetry, ChooseTimeout, CloneRequest, CurrentRetry, Now, Protocol,
-    TimeoutPolicy,
+    ReadTimeout, TimeoutPolicy,
 };
 use tokio::time::Instant;
 
@@ -74,6 +74,12 @@ impl<R, O, D: CarryDeadline<R>> CarryDeadline<Governed<R, O>> for Inner<D> {
 
     fn carries(&self) -> bool {
         self.0.carries()
+    }
+}
+
+impl<Response, D: ReadTimeout<Response>> ReadTimeout<Response> for Inner<D> {
+    fn is_timeout(&self, response: &Response) -> bool {
+        self.0.is_timeout(response)
     }
 }
 

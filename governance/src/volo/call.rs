@@ -1,7 +1,7 @@
 //! Calls on their way through a stack.
 
 use outrigger_core::{AttemptContext, CarryContext, MethodRef, NameMethod, NoContext, OnResponse};
-use outrigger_retry::{ByClone, CarryDeadline, Chain, InContext, Now, Plain};
+use outrigger_retry::{ByClone, CarryDeadline, Chain, InContext, Now, Plain, ReadTimeout};
 use tokio::time::Instant;
 use volo::{FastStr, context::Context, net::Address};
 use volo_thrift::context::{ClientContext, ClientCxInner, Config, ServerContext};
@@ -112,6 +112,13 @@ impl<Req> CarryDeadline<Call<Req>> for RpcTimeout {
 
     fn set_deadline(&self, call: &mut Call<Req>, deadline: Instant, now: &mut Now) {
         InContext(InCall).set_deadline(call, deadline, now);
+    }
+}
+
+/// Volo's client gives an error at its RPC time-out.
+impl<Response> ReadTimeout<Response> for RpcTimeout {
+    fn is_timeout(&self, _response: &Response) -> bool {
+        false
     }
 }
 

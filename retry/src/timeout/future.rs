@@ -8,7 +8,7 @@ use outrigger_core::{Observe, Rejection};
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::TimeoutEvent;
+use super::{ReadTimeout, TimeoutEvent};
 
 /// Response future of [`TimeoutService`](super::TimeoutService).
 ///
@@ -17,9 +17,10 @@ use super::TimeoutEvent;
 /// Dropping it drops the inner future and the timer.
 #[pin_project]
 #[derive(Debug)]
-pub struct TimeoutFuture<F, O> {
+pub struct TimeoutFuture<F, D, O> {
     #[pin]
     pub(super) state: State<F>,
+    pub(super) carrier: D,
     pub(super) observer: O,
     pub(super) is_shadow: bool,
 }
@@ -50,9 +51,10 @@ pub(super) enum Limit {
     },
 }
 
-impl<F, O, Response, Error> Future for TimeoutFuture<F, O>
+impl<F, D, O, Response, Error> Future for TimeoutFuture<F, D, O>
 where
     F: Future<Output = Result<Response, Error>>,
+    D: ReadTimeout<Response>,
     O: Observe<TimeoutEvent>,
     Error: From<Rejection> + 'static,
 {
@@ -62,7 +64,15 @@ where
         let mut this = self.project();
         let output = match this.state.as_mut().project() {
             StateProj::Running { response, limit, timer } => match response.poll(cx) {
-                Poll::Ready(Ok(response)) => Ok(response),
+                Poll::Ready(Ok(response)) => {
+                    // An answer at once is nobody's time-out.
+                    let is_word = timer.is_some() && this.carrier.is_timeout(&response);
+                    let cut = is_word && !*this.is_shadow;
+                    match cut.then(|| limit.passed()).flatten() {
+                        Some(after) => Err(timed_out(after, false, this.observer).into()),
+                        None => Ok(response),
+                    }
+                }
                 Poll::Ready(Err(error)) => match limit.passed() {
                     // Somebody further in was told the same deadline, and has his own timer and
                     // words for it: tonic's channel gives `CANCELLED`. A refusal says better what

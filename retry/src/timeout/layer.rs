@@ -13,8 +13,9 @@ use super::{
 /// Outside a retry it limits the whole call, inside it each attempt: the same layer, put where it
 /// is wanted. Its services share the policy and hold no other state.
 ///
-/// An answer that is there when the time is over is given; an error is taken for the time-out, since
-/// whoever was told the same deadline has a timer of his own.
+/// An answer that is there when the time is over is given; an error, or an answer that says the same
+/// ([`ReadTimeout`](super::ReadTimeout)), is taken for the time-out, since whoever was told the
+/// deadline has a timer of his own.
 ///
 /// | parameter | what it decides | default |
 /// | --- | --- | --- |

@@ -4,7 +4,7 @@ use outrigger_core::{Enforcement, Observe, Rejection};
 use tower_service::Service;
 
 use super::{
-    CarryDeadline, ChooseTimeout, TimeoutEvent, TimeoutFuture, TimeoutPolicy,
+    CarryDeadline, ChooseTimeout, ReadTimeout, TimeoutEvent, TimeoutFuture, TimeoutPolicy,
     future::{Limit, State},
     source::Now,
 };
@@ -40,12 +40,12 @@ where
     S: Service<Request>,
     S::Error: From<Rejection> + 'static,
     P: ChooseTimeout<Request>,
-    D: CarryDeadline<Request>,
+    D: CarryDeadline<Request> + ReadTimeout<S::Response> + Clone,
     O: Observe<TimeoutEvent> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = TimeoutFuture<S::Future, O>;
+    type Future = TimeoutFuture<S::Future, D, O>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -68,13 +68,15 @@ where
             self.observer.observe("", &TimeoutEvent::TooLate { shadow: is_shadow });
             if !is_shadow {
                 let state = State::TooLate;
-                return TimeoutFuture { state, observer: self.observer.clone(), is_shadow };
+                let (carrier, observer) = (self.carrier.clone(), self.observer.clone());
+                return TimeoutFuture { state, carrier, observer, is_shadow };
             }
         }
-        let observer = self.observer.clone();
+        let (carrier, observer) = (self.carrier.clone(), self.observer.clone());
         let response = self.inner.call(request);
         TimeoutFuture {
             state: State::Running { response, limit, timer: None },
+            carrier,
             observer,
             is_shadow,
         }

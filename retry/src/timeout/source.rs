@@ -74,6 +74,15 @@ pub trait CarryDeadline<Request> {
     }
 }
 
+/// Finds a peer's time-out in its answer.
+///
+/// Whoever is told a deadline has a timer of his own, which runs out at the same moment, and may
+/// give an answer before the caller's timer is looked at.
+pub trait ReadTimeout<Response> {
+    /// Whether the answer, which came at the deadline, may say no more than that the time is over.
+    fn is_timeout(&self, response: &Response) -> bool;
+}
+
 /// Reads the clock when it is first asked, and says the same from then on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -103,6 +112,12 @@ impl<Request> CarryDeadline<Request> for NoDeadline {
     }
 }
 
+impl<Response> ReadTimeout<Response> for NoDeadline {
+    fn is_timeout(&self, _response: &Response) -> bool {
+        false
+    }
+}
+
 /// The deadline stands in the [`AttemptContext`], where the layers further in see it. A request
 /// that has none takes that of the call being served ([`Chain`](crate::Chain)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +138,13 @@ impl<Request, X: CarryContext<Request>> CarryDeadline<Request> for InContext<X> 
     }
 }
 
+/// An answer stays what it is.
+impl<Response, X> ReadTimeout<Response> for InContext<X> {
+    fn is_timeout(&self, _response: &Response) -> bool {
+        false
+    }
+}
+
 /// The context of a call that nobody wrote one for.
 fn fresh_context() -> AttemptContext {
     let chain = crate::Chain::current();
@@ -139,11 +161,11 @@ pub use self::grpc::GrpcDeadline;
 mod grpc {
     use std::{cell::RefCell, time::Duration};
 
-    use http::{HeaderName, HeaderValue, Request};
+    use http::{HeaderName, HeaderValue, Request, Response};
     use outrigger_core::InExtensions;
     use tokio::time::Instant;
 
-    use super::{CarryDeadline, InContext, Now};
+    use super::{CarryDeadline, InContext, Now, ReadTimeout};
 
     /// The deadline stands in the context in the request's extensions, and as `grpc-timeout` in
     /// its headers: the time left when it is sent.
@@ -151,6 +173,7 @@ mod grpc {
     pub struct GrpcDeadline;
 
     const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
     impl<B> CarryDeadline<Request<B>> for GrpcDeadline {
         fn deadline(&self, request: &Request<B>, now: &mut Now) -> Option<Instant> {
@@ -167,6 +190,14 @@ mod grpc {
             InContext(InExtensions).set_deadline(request, deadline, now);
             let left = deadline.saturating_duration_since(now.get());
             request.headers_mut().insert(GRPC_TIMEOUT, written(left));
+        }
+    }
+
+    /// A server says `DEADLINE_EXCEEDED` (4), or `CANCELLED` (1) as tonic's does, in the head.
+    impl<B> ReadTimeout<Response<B>> for GrpcDeadline {
+        fn is_timeout(&self, response: &Response<B>) -> bool {
+            let status = response.headers().get(&GRPC_STATUS);
+            status.is_some_and(|status| matches!(status.as_bytes(), b"1" | b"4"))
         }
     }
 
