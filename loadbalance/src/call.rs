@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use outrigger_core::Outcome;
 
-use crate::engine::{Ending, Moment, Node, Seated, Shown};
+use crate::engine::{Ending, Node, Seated, Shown, Stamp};
 
 /// A call in flight: counted until it is told how it ended, or dropped.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Call {
     /// A call that has been counted on its seat.
     pub(crate) const fn on(
         seat: Seated,
-        began: Option<Moment>,
+        began: Option<Stamp>,
         shown: Shown,
         bounded: bool,
     ) -> Self {

@@ -16,7 +16,7 @@ mod zone;
 
 pub(crate) use self::{
     block::Block,
-    clock::{Clock, LazyNow, Moment},
+    clock::{Clock, LazyNow, Stamp},
     fleet::Fleet,
     load::Load,
     node::Node,

@@ -99,10 +99,11 @@
 //!
 //! A key is hashed by xxHash64 with seed 0, and so is an endpoint's key. Point `n` of an endpoint is
 //! output `n` of `SplitMix64` from its hash; a key belongs to the first point at or after its hash.
-//! So the mapping is the same in every process, on every platform and in every version. Removing an
-//! endpoint from the ring moves its own keys only, and a changed weight moves keys from or to that
-//! endpoint only. Maglev moves a few more; its look-up costs the same however many endpoints there
-//! are.
+//! On the ring the upper 32 bits of either count, as many as ketama's rings have; of points at the
+//! same place the endpoint whose key comes first has it. So the mapping is the same in every process,
+//! on every platform and in every version. Removing an endpoint from the ring moves its own keys
+//! only, and a changed weight moves keys from or to that endpoint only. Maglev moves a few more; its
+//! look-up costs the same however many endpoints there are.
 //!
 //! # What a change costs
 //!

@@ -5,7 +5,7 @@ use std::{
 
 use crate::{
     BalanceEvent, BalancePolicy, Endpoint, EndpointInfo, PickEntry,
-    engine::{Block, Fleet, Moment, Node},
+    engine::{Block, Fleet, Node, Stamp},
     hash::mix,
     picker::{Home, Roll},
     snapshot::{Indexes, Shared, Snapshot, Spot, Table},
@@ -71,7 +71,7 @@ impl<S> Shared<S> {
     }
 
     /// Lets `change` work on the endpoints, builds the index and swaps it in.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Changing<'_, S>, Moment))
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Changing<'_, S>, Stamp))
     where
         S: Clone,
     {

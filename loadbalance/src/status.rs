@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{engine::Moment, snapshot::Shared};
+use crate::{engine::Stamp, snapshot::Shared};
 
 /// What a balancer's endpoints do at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub enum EndpointState {
 }
 
 impl BalanceStatus {
-    pub(crate) fn of<S>(shared: &Shared<S>, now: Moment) -> Self {
+    pub(crate) fn of<S>(shared: &Shared<S>, now: Stamp) -> Self {
         let policy = shared.policy();
         let mut endpoints = Vec::new();
         shared.for_each(|info, node| {

@@ -12,6 +12,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use outrigger_core::Tried;
 use outrigger_loadbalance::{
     Balance, BalancePolicy, Endpoint, HashKey, Picked, Picker, WithoutKey,
 };
@@ -160,7 +161,9 @@ fn zipf(exponent: f64, requests: usize) -> Vec<u64> {
 
 /// Ten hosts of 160 points each; requests that never end. Gives max over mean, and the share that
 /// was not with its key's first host.
-fn filled(set: u64, load_bound: Option<f64>, requests: &[u64]) -> (f64, f64) {
+///
+/// Each goes to the first host around the ring that has room for it.
+fn filled(set: u64, bound: f64, requests: &[u64]) -> (f64, f64) {
     let ring = |load_bound| Picker::ConsistentHash {
         points_per_weight: 160,
         load_bound,
@@ -168,48 +171,64 @@ fn filled(set: u64, load_bound: Option<f64>, requests: &[u64]) -> (f64, f64) {
     };
     let hosts = || (0..10).map(|host| (host, 1));
     let key = |n: u64| key(n ^ (set << 32));
-    let first = balance(ring(None), hosts());
-    let balance = balance(ring(load_bound), hosts());
+    let unbounded = balance(ring(None), hosts());
+    let balance = balance(ring(Some(bound)), hosts());
     let mut held: Vec<Picked<usize>> = Vec::new();
     let mut loads = [0_u64; 10];
     let mut elsewhere = 0;
+    // In whole numbers, so that no product is rounded.
+    let hundredths = (bound * 100.0).round() as u64;
     for (total, request) in (1_u64..).zip(requests) {
+        let cap = (hundredths * total).div_ceil(1_000);
+        let tried = Tried::default();
+        let mut around = Vec::new();
+        for mut picked in unbounded.replicas(key(*request), &tried) {
+            around.push(*picked.service());
+            if loads[*picked.service()] < cap {
+                break;
+            }
+        }
         let mut picked = balance.pick_by(key(*request)).unwrap();
         let host = *picked.service();
         held.push(picked);
-        loads[host] += 1;
-        elsewhere += usize::from(host != *first.pick_by(key(*request)).unwrap().service());
-        if let Some(bound) = load_bound {
-            let cap = (bound * total as f64 / 10.0).ceil() as u64;
-            assert!(loads.iter().all(|load| *load <= cap.max(1)), "{loads:?} of {total}");
+        if loads[*around.last().unwrap()] < cap {
+            assert_eq!(host, *around.last().unwrap(), "request {total}: {around:?}, {loads:?}");
         }
+        loads[host] += 1;
+        elsewhere += usize::from(host != around[0]);
+        assert!(loads.iter().all(|load| *load <= cap), "{loads:?} of {total}");
     }
     let mean = requests.len() as f64 / 10.0;
     let max = *loads.iter().max().unwrap() as f64;
     (max / mean, elsewhere as f64 / requests.len() as f64)
 }
 
-/// The share of requests that a bound sends elsewhere, as measured elsewhere for one ring, within
-/// four points of the mean over eight sets of keys here: single rings differ much.
+/// The share of requests that a bound sends elsewhere. The known figures are of one ring, and rings
+/// differ by a standard deviation of two to four points: they lie within one and a half of those
+/// around the mean of eight rings.
 #[test]
 fn a_bound_holds_at_every_request_and_its_price_is_as_known() {
-    for (exponent, prices) in [
+    for (exponent, known) in [
         (1.0, [(2.0, 0.029), (1.5, 0.079), (1.25, 0.109), (1.1, 0.164)]),
         (1.2, [(2.0, 0.138), (1.5, 0.192), (1.25, 0.241), (1.1, 0.312)]),
     ] {
         let requests = zipf(exponent, 20_000);
-        for (bound, known) in prices {
-            let mut price = 0.0;
+        for (bound, known) in known {
+            let mut prices = Vec::new();
             for set in 0..8 {
-                let (max, elsewhere) = filled(set, Some(bound), &requests);
+                let (max, elsewhere) = filled(set, bound, &requests);
                 assert!(max <= bound + 0.001, "{bound}: {max}");
-                price += elsewhere / 8.0;
+                prices.push(elsewhere);
             }
-            assert!((price - known).abs() < 0.04, "{exponent}, {bound}: {price}, {known}");
+            let mean = prices.iter().sum::<f64>() / 8.0;
+            let variance = prices.iter().map(|price| (price - mean).powi(2)).sum::<f64>() / 7.0;
+            let deviations = (mean - known).abs() / variance.sqrt();
+            assert!(deviations < 1.5, "{exponent}, {bound}: {prices:?}, {known}");
+            assert!(variance.sqrt() < 0.045, "{exponent}, {bound}: {prices:?}");
         }
     }
     let uniform: Vec<u64> = (0..20_000).map(|n| n % 10_000).collect();
-    let (max, elsewhere) = filled(0, Some(1.25), &uniform);
+    let (max, elsewhere) = filled(0, 1.25, &uniform);
     assert!(max <= 1.25 && elsewhere < 0.02, "{max}, {elsewhere}");
 }
 

@@ -2,12 +2,12 @@ use std::{cell::Cell, num::NonZeroU64, time::Duration};
 
 use tokio::time::Instant;
 
-/// Nanoseconds since the balancer was made, so that a moment fits an atomic. 0 stands for "never",
-/// so that no moment is 0.
+/// A moment as nanoseconds since the balancer was made, so that it fits an atomic. 0 stands for
+/// "never", so that no moment is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(NonZeroU64);
+pub(crate) struct Stamp(NonZeroU64);
 
-impl Moment {
+impl Stamp {
     /// The moment of so many nanoseconds; none for 0.
     pub(crate) const fn from_nanos(nanos: u64) -> Option<Self> {
         match NonZeroU64::new(nanos) {
@@ -50,14 +50,14 @@ impl Clock {
     }
 
     /// Reads the clock.
-    pub(crate) fn now(self) -> Moment {
+    pub(crate) fn now(self) -> Stamp {
         self.at(Instant::now())
     }
 
     /// An instant before the start counts as the start.
-    pub(crate) fn at(self, instant: Instant) -> Moment {
+    pub(crate) fn at(self, instant: Instant) -> Stamp {
         let nanos = saturating_nanos(instant.saturating_duration_since(self.start));
-        Moment(NonZeroU64::MIN.saturating_add(nanos))
+        Stamp(NonZeroU64::MIN.saturating_add(nanos))
     }
 }
 
@@ -65,7 +65,7 @@ impl Clock {
 #[derive(Debug)]
 pub(crate) struct LazyNow<'a> {
     clock: &'a Clock,
-    now: Cell<Option<Moment>>,
+    now: Cell<Option<Stamp>>,
 }
 
 impl<'a> LazyNow<'a> {
@@ -73,7 +73,7 @@ impl<'a> LazyNow<'a> {
         Self { clock, now: Cell::new(None) }
     }
 
-    pub(crate) fn get(&self) -> Moment {
+    pub(crate) fn get(&self) -> Stamp {
         if let Some(now) = self.now.get() {
             return now;
         }

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use outrigger_core::{Enforcement, Observe};
 
 use super::{
-    Clock, EjectionPolicy, LazyNow, Moment, Node, SlowStartPolicy, ZonePolicy,
+    Clock, EjectionPolicy, LazyNow, Node, SlowStartPolicy, Stamp, ZonePolicy,
     clock::saturating_nanos, outliers::Ejecting,
 };
 use crate::{BalanceEvent, BalancePolicy, EjectionRule, Picker, ReportedPolicy};
@@ -215,7 +215,7 @@ impl Fleet {
     }
 
     /// Whether any endpoint ramps up at `now`; forgets it when none does any more.
-    pub(crate) fn is_ramping(&self, now: Moment) -> bool {
+    pub(crate) fn is_ramping(&self, now: Stamp) -> bool {
         let until = self.ramping_until.load(Ordering::Relaxed);
         if until != 0 && now.nanos() >= until {
             let _newer_stays =
@@ -225,7 +225,7 @@ impl Fleet {
         until != 0
     }
 
-    pub(crate) fn ramp(&self, node: &Node, now: Moment, window: Duration) {
+    pub(crate) fn ramp(&self, node: &Node, now: Stamp, window: Duration) {
         node.start_ramp(now);
         self.ramping_until.fetch_max(now.after(window).nanos(), Ordering::Relaxed);
     }
@@ -294,7 +294,7 @@ impl Fleet {
     }
 
     /// Whether an interval is over; one caller is told so.
-    fn is_sweep_due(&self, now: Moment, rules: &EjectionPolicy) -> bool {
+    fn is_sweep_due(&self, now: Stamp, rules: &EjectionPolicy) -> bool {
         let due = self.next_sweep.load(Ordering::Relaxed);
         let next = now.after(rules.interval).nanos();
         let is_due = now.nanos() >= due
@@ -308,7 +308,7 @@ impl Fleet {
     }
 
     /// Where a rule asks for latencies, an interval ends without any failure as well.
-    pub(crate) fn see_latency(&self, now: Moment) {
+    pub(crate) fn see_latency(&self, now: Stamp) {
         let is_due = now.nanos() >= self.next_sweep.load(Ordering::Relaxed);
         if is_due && self.sums_latencies() {
             self.sweep_if_due(now);
@@ -316,7 +316,7 @@ impl Fleet {
     }
 
     /// Lets the rules look at an interval that is over, when no failure did so.
-    pub(crate) fn sweep_if_due(&self, now: Moment) {
+    pub(crate) fn sweep_if_due(&self, now: Stamp) {
         let tuning = self.tuning.load();
         let Some(rules) = tuning.ejection.as_ref() else { return };
         if tuning.enforcement == Enforcement::Disabled || !self.is_sweep_due(now, rules) {
@@ -333,7 +333,7 @@ impl Fleet {
     }
 
     /// Lets endpoints return whose time is over.
-    pub(crate) fn return_due(&self, now: Moment) {
+    pub(crate) fn return_due(&self, now: Stamp) {
         let tuning = self.tuning.load();
         let mut told = Told::new();
         {
@@ -348,7 +348,7 @@ impl Fleet {
         &self,
         members: &Members,
         tuning: &Tuning,
-        now: Moment,
+        now: Stamp,
         told: &mut Told,
     ) {
         let mut any = false;
@@ -384,7 +384,7 @@ impl Fleet {
         for node in &nodes {
             let until = node.ejected_until();
             let is_ejected = until.is_some();
-            next_return = next_return.min(until.map_or(u64::MAX, Moment::nanos));
+            next_return = next_return.min(until.map_or(u64::MAX, Stamp::nanos));
             size += 1;
             ejected += usize::from(is_ejected);
             let Some(local) = local else { continue };

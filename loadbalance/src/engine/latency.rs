@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Moment;
+use super::Stamp;
 
 /// A latency that jumps up with a slow call and is forgotten by time: Finagle's peak EWMA.
 ///
@@ -40,22 +40,22 @@ impl Cell {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "wraps on purpose")]
-const fn stamp(now: Moment) -> u32 {
+const fn stamp(now: Stamp) -> u32 {
     (now.nanos() / 1_000_000) as u32
 }
 
 impl PeakEwma {
     /// A call took `seconds`.
-    pub(crate) fn observe(&self, seconds: f32, now: Moment, decay_s: f32) {
+    pub(crate) fn observe(&self, seconds: f32, now: Stamp, decay_s: f32) {
         self.update(seconds, now, decay_s, |cost, kept| cost + seconds * (1.0 - kept));
     }
 
     /// A call took at least `seconds`: it failed, or was cancelled then.
-    pub(crate) fn at_least(&self, seconds: f32, now: Moment, decay_s: f32) {
+    pub(crate) fn at_least(&self, seconds: f32, now: Stamp, decay_s: f32) {
         self.update(seconds, now, decay_s, |cost, _| cost);
     }
 
-    fn update(&self, peak: f32, now: Moment, decay_s: f32, mean: impl Fn(f32, f32) -> f32) {
+    fn update(&self, peak: f32, now: Stamp, decay_s: f32, mean: impl Fn(f32, f32) -> f32) {
         let stamp_ms = stamp(now);
         // Nothing is written where nothing changes, such as by a second call in the same
         // millisecond: then threads that only read share the line.
@@ -73,7 +73,7 @@ impl PeakEwma {
     }
 
     /// The cost by now, in seconds; `None` before the first call is over.
-    pub(crate) fn read(&self, now: Moment, decay_s: f32) -> Option<f32> {
+    pub(crate) fn read(&self, now: Stamp, decay_s: f32) -> Option<f32> {
         let cell = Cell::unpack(self.0.load(Ordering::Relaxed))?;
         Some(cell.decayed(stamp(now), decay_s).0)
     }
@@ -83,8 +83,8 @@ impl PeakEwma {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_nanos(seconds * 1_000_000_000 + 1).unwrap()
+    fn at(seconds: u64) -> Stamp {
+        Stamp::from_nanos(seconds * 1_000_000_000 + 1).unwrap()
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         let latency = PeakEwma::default();
         latency.observe(0.100, at(100), 10.0);
         assert_eq!(latency.read(at(50), 10.0), Some(0.100));
-        latency.observe(0.0, Moment::from_nanos(u64::MAX).unwrap(), 10.0);
-        assert!(latency.read(Moment::from_nanos(u64::MAX).unwrap(), 1e-6).unwrap() <= 0.100);
+        latency.observe(0.0, Stamp::from_nanos(u64::MAX).unwrap(), 10.0);
+        assert!(latency.read(Stamp::from_nanos(u64::MAX).unwrap(), 1e-6).unwrap() <= 0.100);
     }
 }

@@ -1,4 +1,4 @@
-use super::{Moment, latency::PeakEwma};
+use super::{Stamp, latency::PeakEwma};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What pickers that look at load read of an endpoint, in a cache line of its own.
@@ -35,7 +35,7 @@ impl Load {
         self.shown.fetch_sub(1, Ordering::AcqRel);
     }
 
-    pub(super) fn penalise(&self, until: Moment) {
+    pub(super) fn penalise(&self, until: Stamp) {
         self.penalty_until.fetch_max(until.nanos(), Ordering::Relaxed);
     }
 
@@ -44,7 +44,7 @@ impl Load {
     }
 
     /// Whether it counts as busy since it failed not long ago.
-    pub(crate) fn is_penalised(&self, now: impl FnOnce() -> Moment) -> bool {
+    pub(crate) fn is_penalised(&self, now: impl FnOnce() -> Stamp) -> bool {
         let until = self.penalty_until.load(Ordering::Relaxed);
         until != 0 && now().nanos() < until
     }

@@ -9,7 +9,7 @@ use std::{
 use outrigger_core::Outcome;
 
 use super::{
-    Block, Fleet, Load, Moment, Seat, Seated, Tally, clock::saturating_nanos, streak::Streak,
+    Block, Fleet, Load, Seat, Seated, Stamp, Tally, clock::saturating_nanos, streak::Streak,
 };
 use crate::{BalanceEvent, EndpointInfo, LoadReport, hash, sync};
 
@@ -47,7 +47,7 @@ pub(super) struct Record {
     /// How often in a row it was ejected.
     pub(super) times: u32,
     /// When it last returned.
-    pub(super) returned: Option<Moment>,
+    pub(super) returned: Option<Stamp>,
     /// What the seats had counted at the last sweep.
     pub(super) swept: Tally,
 }
@@ -155,26 +155,26 @@ impl Node {
         is_over.then_some(BalanceEvent::Drained)
     }
 
-    pub(crate) fn start_ramp(&self, now: Moment) {
+    pub(crate) fn start_ramp(&self, now: Stamp) {
         self.ramp_from.store(now.nanos(), Ordering::Relaxed);
     }
 
-    pub(crate) fn ramp_from(&self) -> Option<Moment> {
-        Moment::from_nanos(self.ramp_from.load(Ordering::Relaxed))
+    pub(crate) fn ramp_from(&self) -> Option<Stamp> {
+        Stamp::from_nanos(self.ramp_from.load(Ordering::Relaxed))
     }
 
     // ---- health ----
 
-    pub(crate) fn ejected_until(&self) -> Option<Moment> {
-        Moment::from_nanos(self.ejected_until.load(Ordering::Acquire))
+    pub(crate) fn ejected_until(&self) -> Option<Stamp> {
+        Stamp::from_nanos(self.ejected_until.load(Ordering::Acquire))
     }
 
-    pub(super) fn set_ejected_until(&self, until: Option<Moment>) {
-        self.ejected_until.store(until.map_or(0, Moment::nanos), Ordering::Release);
+    pub(super) fn set_ejected_until(&self, until: Option<Stamp>) {
+        self.ejected_until.store(until.map_or(0, Stamp::nanos), Ordering::Release);
     }
 
     /// Counts a failure; gives back how many there were in a row, and how long ago the first was.
-    pub(super) fn record_failure(&self, now: Moment, penalty: Duration) -> (u32, Duration) {
+    pub(super) fn record_failure(&self, now: Stamp, penalty: Duration) -> (u32, Duration) {
         if !penalty.is_zero() {
             self.load().penalise(now.after(penalty));
         }
@@ -229,7 +229,7 @@ impl Node {
     // ---- load ----
 
     /// Takes in what a call says of the latency, for peak EWMA.
-    pub(super) fn measure(&self, outcome: Option<Outcome>, took: Duration, now: Moment) {
+    pub(super) fn measure(&self, outcome: Option<Outcome>, took: Duration, now: Stamp) {
         let Some(decay_s) = self.fleet.peak_decay_s() else { return };
         let seconds = took.as_secs_f32();
         let peak = self.load().peak();
@@ -252,12 +252,12 @@ impl Node {
     }
 
     #[cfg(feature = "orca")]
-    pub(crate) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Stamp {
         self.fleet.clock().now()
     }
 
     /// Takes what the endpoint says of its load: gRPC's A58.
-    pub(crate) fn report(&self, report: &LoadReport, now: Moment) {
+    pub(crate) fn report(&self, report: &LoadReport, now: Stamp) {
         let tuning = self.fleet.tuning();
         let Some(weight) = report.weight(tuning.reported.error_penalty) else { return };
         let last = self.reported.last.swap(now.nanos(), Ordering::Relaxed);
@@ -269,7 +269,7 @@ impl Node {
     }
 
     /// The weight from fresh reports, if there are any.
-    pub(crate) fn reported_weight(&self, now: Moment) -> Option<f64> {
+    pub(crate) fn reported_weight(&self, now: Stamp) -> Option<f64> {
         let tuning = self.fleet.tuning();
         let age = |stamp: &AtomicU64| now.nanos().saturating_sub(stamp.load(Ordering::Relaxed));
         let weight = f64::from_bits(self.reported.weight.load(Ordering::Relaxed));

@@ -8,7 +8,7 @@ use std::{
 use outrigger_core::Enforcement;
 
 use super::{
-    EjectionPolicy, Fleet, Moment, Node, Tally,
+    EjectionPolicy, Fleet, Node, Stamp, Tally,
     fleet::{Members, Told, Tuning},
 };
 use crate::{BalanceEvent, EjectionRule};
@@ -22,7 +22,7 @@ pub(super) struct Ejecting<'a> {
     pub(super) members: &'a mut Members,
     pub(super) rules: &'a EjectionPolicy,
     pub(super) tuning: &'a Tuning,
-    pub(super) now: Moment,
+    pub(super) now: Stamp,
 }
 
 impl Ejecting<'_> {

@@ -8,7 +8,7 @@ use std::{
 
 use outrigger_core::Outcome;
 
-use super::{Moment, Node, clock::saturating_nanos};
+use super::{Node, Stamp, clock::saturating_nanos};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Where the calls of one lane to one endpoint are counted: a cache line, so that threads in
@@ -86,7 +86,7 @@ pub(crate) struct Ending {
     /// `None`: it was cancelled, or is not over yet.
     pub(crate) outcome: Option<Outcome>,
     /// When it began, if it was measured.
-    pub(crate) began: Option<Moment>,
+    pub(crate) began: Option<Stamp>,
     /// Whether it was counted among the calls that a load bound looks at.
     pub(crate) bounded: bool,
     pub(crate) shown: Shown,
@@ -225,7 +225,7 @@ impl Seat {
         }
     }
 
-    fn measure(&self, outcome: Option<Outcome>, began: Moment) {
+    fn measure(&self, outcome: Option<Outcome>, began: Stamp) {
         let Some(node) = self.node() else { return };
         let fleet = node.fleet();
         let now = fleet.clock().now();
@@ -317,7 +317,7 @@ mod loom {
     use super::{Ending, Seated, Shown};
     use crate::{
         BalanceEvent, BalancePolicy, EndpointInfo,
-        engine::{Block, Clock, Fleet, Moment, Node},
+        engine::{Block, Clock, Fleet, Node, Stamp},
     };
 
     /// An endpoint of so many lanes, and how often it was said to be drained.
@@ -374,11 +374,11 @@ mod loom {
         seat.leave(&SERVED);
     }
 
-    fn at_hour(hour: u64) -> Moment {
-        Moment::from_nanos(hour * 3_600_000_000_000 + 1).unwrap()
+    fn at_hour(hour: u64) -> Stamp {
+        Stamp::from_nanos(hour * 3_600_000_000_000 + 1).unwrap()
     }
 
-    fn fail(node: &Node, at: Moment) -> (u32, Duration) {
+    fn fail(node: &Node, at: Stamp) -> (u32, Duration) {
         node.record_failure(at, Duration::ZERO)
     }
 

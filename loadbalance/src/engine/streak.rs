@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Moment;
+use super::Stamp;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Failures in a row, and when the first of them was: one word, so that who reads the count never
@@ -17,7 +17,7 @@ const TIME: u64 = u64::MAX >> COUNT_BITS;
 impl Streak {
     /// Counts a failure; gives back how many there are in a row, and how long ago the first was,
     /// to the millisecond.
-    pub(super) fn lengthen(&self, now: Moment) -> (u32, Duration) {
+    pub(super) fn lengthen(&self, now: Stamp) -> (u32, Duration) {
         let now_ms = now.millis() & TIME;
         let longer = |word: u64| match word & COUNT {
             0 => now_ms << COUNT_BITS | 1,
@@ -48,8 +48,8 @@ const fn count(word: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn at_ms(ms: u64) -> Moment {
-        Moment::from_nanos(ms * 1_000_000 + 1).expect("a moment is not 0")
+    fn at_ms(ms: u64) -> Stamp {
+        Stamp::from_nanos(ms * 1_000_000 + 1).expect("a moment is not 0")
     }
 
     #[test]

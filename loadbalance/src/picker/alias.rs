@@ -4,15 +4,18 @@ use super::{Candidates, PickEntry};
 /// numbers.
 #[derive(Debug)]
 pub(crate) struct Alias {
+    /// One for each index; none where all weigh the same and no index is left out: then what is
+    /// drawn is who is picked, and nothing is read.
     columns: Box<[Column]>,
+    /// How many columns there are, or would be.
+    width: u32,
     entries: Box<[PickEntry]>,
 }
 
-/// A column belongs to `own` up to its threshold, and to `other` beyond.
+/// A column belongs to the endpoint with its index up to the threshold, and to `other` beyond.
 #[derive(Clone, Copy, Debug)]
 struct Column {
     threshold: u32,
-    own: u32,
     other: u32,
 }
 
@@ -21,7 +24,12 @@ const DRAWS: u32 = 32;
 
 impl Alias {
     pub(super) fn build(entries: &[PickEntry]) -> Self {
-        Self { columns: columns(entries), entries: entries.into() }
+        let width = entries.iter().map(|entry| entry.index + 1).max().unwrap_or(0);
+        let is_even = (0..)
+            .zip(entries)
+            .all(|(at, entry)| entry.index == at && entry.weight == entries[0].weight);
+        let columns = if is_even { Box::default() } else { columns(entries, width) };
+        Self { columns, width, entries: entries.into() }
     }
 
     pub(super) fn entries(&self) -> &[PickEntry] {
@@ -31,12 +39,13 @@ impl Alias {
     /// One at random by weight.
     pub(super) fn draw(&self, rng: &mut fastrand::Rng) -> Option<u32> {
         let bits = rng.u64(..);
-        let n = self.columns.len() as u64;
-        let at = (((bits >> 32) * n) >> 32) as usize;
-        let column = self.columns.get(at)?;
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-        let height = bits as u32;
-        Some(if height < column.threshold { column.own } else { column.other })
+        #[expect(clippy::cast_possible_truncation, reason = "below the width; the lower half")]
+        let (at, height) = ((((bits >> 32) * u64::from(self.width)) >> 32) as u32, bits as u32);
+        match self.columns.get(at as usize) {
+            Some(column) if height >= column.threshold => Some(column.other),
+            None if self.width == 0 => None,
+            _ => Some(at),
+        }
     }
 
     /// One at random by weight among the usable. Drawing until one is accepted keeps the
@@ -60,21 +69,22 @@ impl Alias {
     }
 }
 
-fn columns(entries: &[PickEntry]) -> Box<[Column]> {
+fn columns(entries: &[PickEntry], width: u32) -> Box<[Column]> {
     let total: u64 = entries.iter().map(|entry| u64::from(entry.weight)).sum();
-    let n = entries.len() as u64;
-    // Scaled so that a full column holds `total`.
-    let mut left: Vec<u64> = entries.iter().map(|entry| u64::from(entry.weight) * n).collect();
-    let full =
-        |entry: &PickEntry| Column { threshold: u32::MAX, own: entry.index, other: entry.index };
-    let mut columns: Box<[Column]> = entries.iter().map(full).collect();
-    let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-        (0..entries.len()).partition(|&at| left[at] < total);
+    // Scaled so that a full column holds `total`. Indices that are left out have nothing.
+    let mut left = vec![0_u64; width as usize];
+    for entry in entries {
+        left[entry.index as usize] = u64::from(entry.weight) * u64::from(width);
+    }
+    let mut columns: Box<[Column]> =
+        (0..width).map(|own| Column { threshold: u32::MAX, other: own }).collect();
+    let (mut small, mut large): (Vec<u32>, Vec<u32>) =
+        (0..width).partition(|&at| left[at as usize] < total);
     while let (Some(short), Some(&long)) = (small.pop(), large.last()) {
-        columns[short].threshold = threshold(left[short], total);
-        columns[short].other = entries[long].index;
-        left[long] -= total - left[short];
-        if left[long] < total {
+        let part = left[short as usize];
+        columns[short as usize] = Column { threshold: threshold(part, total), other: long };
+        left[long as usize] -= total - part;
+        if left[long as usize] < total {
             large.pop();
             small.push(long);
         }
@@ -91,24 +101,53 @@ const fn threshold(part: u64, total: u64) -> u32 {
 mod tests {
     use super::*;
 
+    /// Endpoints of these weights; those of weight 0 are left out.
     fn entries(weights: &[u32]) -> Vec<PickEntry> {
-        (0..).zip(weights).map(|(index, &weight)| PickEntry { index, weight, id: 1 }).collect()
+        (0..)
+            .zip(weights)
+            .map(|(index, &weight)| PickEntry { index, weight, id: 1 })
+            .filter(|entry| entry.weight > 0)
+            .collect()
     }
 
     #[test]
-    #[expect(clippy::cast_precision_loss, reason = "a few weights")]
     fn the_columns_hold_each_weight_exactly_to_a_part_in_two_to_the_32() {
-        for weights in [&[1, 2, 3, 4][..], &[u32::MAX, 1, 1], &[7], &[10; 1_000], &[5, 1, 1]] {
-            let n = weights.len() as f64;
+        for weights in [
+            &[1, 2, 3, 4][..],
+            &[u32::MAX, 1, 1],
+            &[7],
+            &[10; 1_000],
+            &[5, 1, 1],
+            &[0, 3, 0, 0, 3, 1, 0],
+            &[0, u32::MAX],
+        ] {
+            let width = u32::try_from(weights.len()).unwrap();
+            let n = f64::from(width);
             let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
             let mut shares = vec![0.0; weights.len()];
-            for column in &columns(&entries(weights)) {
-                let own = f64::from(column.threshold) / 2_f64.powi(32) / n;
-                shares[column.own as usize] += own;
-                shares[column.other as usize] += 1.0 / n - own;
+            for (own, column) in columns(&entries(weights), width).iter().enumerate() {
+                let share = f64::from(column.threshold) / 2_f64.powi(32) / n;
+                shares[own] += share;
+                shares[column.other as usize] += 1.0 / n - share;
             }
             for (share, &weight) in shares.iter().zip(weights) {
                 assert!((share - f64::from(weight) / total).abs() < 1e-9, "{weights:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_weights_with_columns_and_without() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for weights in [&[2, 2, 2, 2][..], &[0, 1, 3, 0], &[0, 1, 1, 0, 0], &[4, 1]] {
+            let alias = Alias::build(&entries(weights));
+            let total: u32 = weights.iter().sum();
+            let mut drawn = vec![0_u32; weights.len()];
+            for _ in 0..10_000 * total {
+                drawn[alias.draw(&mut rng).unwrap() as usize] += 1;
+            }
+            for (&drawn, &weight) in drawn.iter().zip(weights) {
+                assert!(drawn.abs_diff(weight * 10_000) < 500, "{weights:?}: {drawn}");
             }
         }
     }

@@ -4,7 +4,7 @@ use outrigger_core::Tried;
 
 use crate::{
     HashKey, SlowStartPolicy,
-    engine::{LazyNow, Load, Moment, Node, Seat},
+    engine::{LazyNow, Load, Node, Seat, Stamp},
 };
 
 use super::PickEntry;
@@ -193,9 +193,16 @@ impl<'a> Candidates<'a> {
     /// thread, and those of [`Balance::pick`](crate::Balance::pick), at once.
     #[must_use]
     pub fn in_flight(&self, index: u32) -> u64 {
+        self.calls_and_load(index).0
+    }
+
+    /// The same, and what else is known of its load.
+    #[inline]
+    pub(super) fn calls_and_load(&self, index: u32) -> (u64, &Load) {
         let home = self.roll.homes[index as usize];
+        let load = self.roll.load(home);
         let seat = &self.roll.bank(home, self.lane)[home.at() as usize];
-        self.roll.load(home).shown() + seat.in_flight_unshown()
+        (load.shown() + seat.in_flight_unshown(), load)
     }
 
     /// The endpoint's mean latency over recent calls that were measured, if any was.
@@ -233,11 +240,11 @@ impl<'a> Candidates<'a> {
         self.lane
     }
 
-    pub(super) fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Stamp {
         self.now.get()
     }
 
-    pub(super) fn lazy_now(&self) -> impl FnOnce() -> Moment + use<'_, 'a> {
+    pub(super) fn lazy_now(&self) -> impl FnOnce() -> Stamp + use<'_, 'a> {
         || self.now.get()
     }
 

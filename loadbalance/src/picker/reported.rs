@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::{Candidates, PickEntry, round_robin::Cursor};
-use crate::{engine::Moment, hash::mix};
+use crate::{engine::Stamp, hash::mix};
 
 /// Weighted by what the endpoints report (gRPC's A58), along gRPC's static stride: turns go round
 /// the endpoints, and one of a share `s` of the highest weight takes `s` of its turns, evenly
@@ -86,7 +86,7 @@ impl ByReport {
     }
 
     /// Looks at some weights, unless another call is at it.
-    fn go_on(&self, now: Moment, candidates: &Candidates<'_>) {
+    fn go_on(&self, now: Stamp, candidates: &Candidates<'_>) {
         let Some(mut review) = one_at_a_time(&self.review) else { return };
         let end = (review.at + STEP).min(self.entries.len());
         for at in review.at..end {

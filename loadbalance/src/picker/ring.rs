@@ -1,73 +1,23 @@
-use std::hash::{BuildHasher, Hash, Hasher};
+mod points;
 
-use hashring::HashRing;
-
+use self::points::{Point, Points};
 use super::{Candidates, PickEntry, alias::Alias, by_rendezvous};
 use crate::{HashKey, WithoutKey, hash::mix};
 
 /// A consistent-hash ring (Karger et al., 1997) of `weight · points_per_weight` points for each
 /// endpoint, optionally with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016).
-///
-/// The ring is cut into shards by the upper bits of the hash, each a small [`HashRing`], so that a
-/// look-up touches a few cache lines instead of searching one large array. A shard ends in a copy
-/// of the point that follows it, so that a look-up never leaves it.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    shards: Box<[HashRing<Point, AsTheyAre>]>,
-    /// How far to shift a hash for its shard.
-    shift: u32,
+    points: Points,
     alias: Alias,
     load_bound: Option<f64>,
     total_weight: f64,
     without_key: WithoutKey,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    hash: u64,
-    owner: u32,
-}
-
-impl Hash for Point {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Points and keys are well mixed already.
-#[derive(Clone, Copy, Debug)]
-struct AsTheyAre;
-
-impl BuildHasher for AsTheyAre {
-    type Hasher = PassThrough;
-
-    fn build_hasher(&self) -> PassThrough {
-        PassThrough(0)
-    }
-}
-
-struct PassThrough(u64);
-
-impl Hasher for PassThrough {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = HashKey::of(bytes).get();
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// More points than this, or than a hundred per endpoint, are thinned out by halves, all endpoints
 /// alike.
 const MOST_POINTS: u64 = 1 << 20;
-
-/// About so many points in a shard: most look-ups touch two cache lines of it.
-const POINTS_PER_SHARD: u64 = 8;
 
 /// How many points to walk along before all endpoints are looked at.
 const STEPS: usize = 256;
@@ -79,10 +29,10 @@ impl Ring {
         load_bound: Option<f64>,
         without_key: WithoutKey,
     ) -> Self {
-        let (shards, shift) = shards(entries, points_per_weight);
+        let points = points(entries, points_per_weight);
         let total_weight = entries.iter().map(|entry| f64::from(entry.weight)).sum();
         let alias = Alias::build(entries);
-        Self { shards, shift, alias, load_bound, total_weight, without_key }
+        Self { points, alias, load_bound, total_weight, without_key }
     }
 
     pub(super) const fn without_key(&self) -> WithoutKey {
@@ -94,7 +44,7 @@ impl Ring {
     }
 
     pub(super) fn pick(&self, candidates: &mut Candidates<'_>) -> Option<u32> {
-        if self.shards.is_empty() {
+        if self.points.is_empty() {
             return None;
         }
         let key = match (candidates.key(), self.without_key) {
@@ -114,32 +64,37 @@ impl Ring {
 
     /// Whose the key is while everybody will do.
     pub(super) fn owner(&self, key: HashKey) -> Option<u32> {
-        self.after(key.get()).map(|point| point.owner)
+        self.points.owner(Point::at(key.get()))
     }
 
     /// Goes along the ring from `key` to the first owner that will do.
+    #[inline]
     fn walk(&self, key: HashKey, mut will_do: impl FnMut(u32) -> bool) -> Option<u32> {
-        let mut hash = key.get();
-        let mut refused = None;
-        for _ in 0..STEPS {
-            let point = self.after(hash)?;
-            // A point of the one who was just asked needs no second question.
-            if refused != Some(point.owner) {
-                if will_do(point.owner) {
-                    return Some(point.owner);
-                }
-                refused = Some(point.owner);
-            }
-            hash = point.hash.wrapping_add(1);
-        }
-        None
+        let first = self.owner(key)?;
+        if will_do(first) { Some(first) } else { self.walk_past(first, key, will_do) }
     }
 
-    /// The first point at `hash` or beyond.
-    fn after(&self, hash: u64) -> Option<Point> {
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of shards")]
-        let shard = self.shards.get(hash.checked_shr(self.shift).unwrap_or(0) as usize)?;
-        shard.get(&Point { hash, owner: 0 }).copied()
+    /// The same when the first one was asked already.
+    #[inline(never)]
+    fn walk_past(
+        &self,
+        mut refused: u32,
+        key: HashKey,
+        mut will_do: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let mut place = Point::at(key.get());
+        for _ in 0..STEPS {
+            let point = self.points.after(place)?;
+            // A point of the one who was just asked needs no second question.
+            if refused != point.owner() {
+                if will_do(point.owner()) {
+                    return Some(point.owner());
+                }
+                refused = point.owner();
+            }
+            place = point.next();
+        }
+        None
     }
 
     /// The bound for an endpoint is `⌈c · (calls in flight, this one counted) · its share⌉`, taken
@@ -184,37 +139,22 @@ impl Ring {
     }
 }
 
-fn shards(
-    entries: &[PickEntry],
-    points_per_weight: u32,
-) -> (Box<[HashRing<Point, AsTheyAre>]>, u32) {
+fn points(entries: &[PickEntry], points_per_weight: u32) -> Points {
     let wanted = |entry: &PickEntry| u64::from(entry.weight) * u64::from(points_per_weight);
     let all: u64 = entries.iter().map(wanted).fold(0, u64::saturating_add);
     if all == 0 {
-        return (Box::default(), 0);
+        return Points::default();
     }
     let mut thinning = 0;
     while all >> thinning > MOST_POINTS.max(100 * entries.len() as u64) {
         thinning += 1;
     }
     let points_of = |entry: &PickEntry| (wanted(entry) >> thinning).max(1);
-    let points: u64 = entries.iter().map(points_of).sum();
-    let bits = (points / POINTS_PER_SHARD).max(1).next_power_of_two().trailing_zeros();
-    let shift = 64 - bits;
-    let mut shards: Vec<Vec<Point>> = vec![Vec::new(); 1 << bits];
-    for entry in entries {
-        for n in 0..points_of(entry) {
-            let hash = point(entry.id, n);
-            #[expect(clippy::cast_possible_truncation, reason = "below the number of shards")]
-            let shard = &mut shards[hash.checked_shr(shift).unwrap_or(0) as usize];
-            if shard.is_empty() {
-                #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-                shard.reserve(POINTS_PER_SHARD as usize * 3 / 2);
-            }
-            shard.push(Point { hash, owner: entry.index });
-        }
-    }
-    (closed(shards, shift), shift)
+    #[expect(clippy::cast_possible_truncation, reason = "they are in memory a moment later")]
+    let count = entries.iter().map(points_of).sum::<u64>() as usize;
+    let of_entry =
+        |entry| (0..points_of(entry)).map(|n| Point::new(point(entry.id, n), entry.index));
+    Points::new(entries.iter().flat_map(of_entry), count)
 }
 
 /// Point `n` of an endpoint: the n-th output of `SplitMix64` from its id. So a change of weight
@@ -223,52 +163,18 @@ const fn point(id: u64, n: u64) -> u64 {
     mix(id.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
-/// Ends each shard in a copy of the first point beyond it, going backwards round the ring.
-fn closed(shards: Vec<Vec<Point>>, shift: u32) -> Box<[HashRing<Point, AsTheyAre>]> {
-    let least = |shard: &Vec<Point>| shard.iter().min_by_key(|point| point.hash).copied();
-    let Some(mut following) = shards.iter().find_map(least) else { return Box::default() };
-    let mut rings = Vec::with_capacity(shards.len());
-    for (at, mut shard) in shards.into_iter().enumerate().rev() {
-        let first = least(&shard);
-        let end = (at as u64 + 1).checked_shl(shift).unwrap_or(0).wrapping_sub(1);
-        shard.push(Point { hash: end, owner: following.owner });
-        following = first.unwrap_or(following);
-        let mut ring = HashRing::with_hasher(AsTheyAre);
-        ring.batch_add(shard);
-        // A clone has no room to spare, so that more of the ring stays in the cache.
-        rings.push(ring.clone());
-    }
-    rings.reverse();
-    rings.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hash::endpoint_id;
 
     #[test]
-    fn empty_shards_lead_on_to_the_next_point_and_the_last_one_round_to_the_first() {
-        let quarter = 1 << 62;
-        let point = |hash, owner| Point { hash, owner };
-        let shards = vec![vec![], vec![point(quarter + 5, 7)], vec![], vec![point(3 * quarter, 8)]];
-        let shards = closed(shards, 62);
-        let ring = Ring { shards, shift: 62, ..ring(&entries(0..1), 1) };
-        let owner = |hash| ring.after(hash).unwrap().owner;
-        assert_eq!([0, quarter + 5].map(owner), [7, 7]);
-        assert_eq!([quarter + 6, 2 * quarter, 3 * quarter].map(owner), [8, 8, 8]);
-        assert_eq!([3 * quarter + 1, u64::MAX].map(owner), [7, 7]);
-    }
-
-    #[test]
     fn huge_weights_make_no_huge_ring_and_keep_their_proportions() {
         let mut entries = entries(0..3);
         entries[0].weight = u32::MAX;
         entries[1].weight = u32::MAX / 2;
-        let (shards, _) = shards(&entries, 100);
-        let points: usize = shards.iter().map(HashRing::len).sum();
-        assert!(points <= (1 << 20) + shards.len(), "{points}");
         let ring = ring(&entries, 100);
+        assert!(ring.points.len() <= 1 << 20, "{}", ring.points.len());
         let of_first = (0..9_000).filter(|key| owner(&ring, *key) == 0).count();
         assert!((5_800..6_200).contains(&of_first), "{of_first}");
     }
@@ -301,7 +207,8 @@ mod tests {
             all.sort_unstable();
             for key in 0..2_000 {
                 let hash = HashKey::of(u64::to_le_bytes(key)).get();
-                let expected = all.iter().find(|point| point.0 >= hash).unwrap_or(&all[0]).1;
+                let expected =
+                    all.iter().find(|point| point.0 >> 32 >= hash >> 32).unwrap_or(&all[0]).1;
                 assert_eq!(owner(&ring, key), expected, "{n} endpoints, key {key}");
             }
         }

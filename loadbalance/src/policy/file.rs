@@ -1,12 +1,35 @@
 //! Policies from configuration files, through twins that refuse what they do not know.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use outrigger_core::Enforcement;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
-use super::{BalancePolicy, Picker, ReportedPolicy, WithoutKey};
-use crate::{EjectionPolicy, SlowStartPolicy, SubsetPolicy, ZonePolicy, engine::subset::Caller};
+use self::{
+    ejection::EjectionInFile,
+    picker::{PeakEwmaInFile, PickerInFile},
+};
+use super::BalancePolicy;
+use crate::{SlowStartPolicy, SubsetPolicy, ZonePolicy, engine::subset::Caller};
+
+/// A twin of settings each of which has a usual value.
+macro_rules! in_file {
+    ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty = $usual:expr),* $(,)? }) => {
+        #[derive(Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub(super) struct $name { $($(#[$meta])* $field: $type),* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $usual),* }
+            }
+        }
+    };
+}
+
+mod ejection;
+mod picker;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -116,262 +139,6 @@ impl Serialize for BalancePolicy {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "Picker"))]
-enum PickerInFile {
-    /// At random, in proportion to the weights.
-    WeightedRandom {},
-    /// One after the other, each as often.
-    RoundRobin {},
-    /// One after the other, each in proportion to its weight and evenly spread.
-    SmoothWeightedRoundRobin {},
-    /// The one of two with fewer calls in flight for its weight.
-    LeastPending(LeastPendingInFile),
-    /// The one of two with the lower latency times calls in flight for its weight.
-    PeakEwma(PeakEwmaInFile),
-    /// One after the other, each in proportion to the capacity it reports: gRPC's static stride.
-    Reported(ReportedInFile),
-    /// By the request's key, on a ring of points.
-    ConsistentHash(ConsistentHashInFile),
-    /// By the request's key, from a table.
-    Maglev(MaglevInFile),
-}
-
-macro_rules! in_file {
-    ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty = $usual:expr),* $(,)? }) => {
-        #[derive(Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        struct $name { $($(#[$meta])* $field: $type),* }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $usual),* }
-            }
-        }
-    };
-}
-
-in_file!(LeastPendingInFile {
-    /// How long an endpoint counts as busy after a failure, or what latency it counts as.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    failure_penalty: Duration = Duration::from_secs(5),
-});
-
-in_file!(PeakEwmaInFile {
-    /// How fast old latencies are forgotten.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    decay: Duration = Duration::from_secs(10),
-    /// How long an endpoint counts as busy after a failure, or what latency it counts as.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    failure_penalty: Duration = Duration::from_secs(5),
-});
-
-in_file!(ReportedInFile {
-    /// A new endpoint's reports count only after it has reported for so long.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    blackout: Duration = ReportedPolicy::GRPC.blackout,
-    /// A report is forgotten after so long.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    expiration: Duration = ReportedPolicy::GRPC.expiration,
-    /// How much a share of errors lowers the weight, at least 0.
-    error_penalty: f64 = ReportedPolicy::GRPC.error_penalty,
-});
-
-in_file!(ConsistentHashInFile {
-    /// Points on the ring per unit of weight, at least 1.
-    points_per_weight: u32 = 100,
-    /// An endpoint gets at most this multiple of its share of the calls in flight: above 1. Null: no
-    /// bound.
-    load_bound: Option<f64> = None,
-    /// What to do without a key.
-    without_key: WithoutKey = WithoutKey::Random,
-});
-
-in_file!(MaglevInFile {
-    /// Slots of the table: a prime number from 3 to 5000011.
-    table_size: u32 = 65_537,
-    /// What to do without a key.
-    without_key: WithoutKey = WithoutKey::Random,
-});
-
-impl From<PickerInFile> for Picker {
-    fn from(file: PickerInFile) -> Self {
-        match file {
-            PickerInFile::WeightedRandom {} => Self::WeightedRandom,
-            PickerInFile::RoundRobin {} => Self::RoundRobin,
-            PickerInFile::SmoothWeightedRoundRobin {} => Self::SmoothWeightedRoundRobin,
-            PickerInFile::LeastPending(LeastPendingInFile { failure_penalty }) => {
-                Self::LeastPending { failure_penalty }
-            }
-            PickerInFile::PeakEwma(PeakEwmaInFile { decay, failure_penalty }) => {
-                Self::PeakEwma { decay, failure_penalty }
-            }
-            PickerInFile::Reported(ReportedInFile { blackout, expiration, error_penalty }) => {
-                Self::Reported(ReportedPolicy { blackout, expiration, error_penalty })
-            }
-            PickerInFile::ConsistentHash(file) => {
-                let ConsistentHashInFile { points_per_weight, load_bound, without_key } = file;
-                Self::ConsistentHash { points_per_weight, load_bound, without_key }
-            }
-            PickerInFile::Maglev(MaglevInFile { table_size, without_key }) => {
-                Self::Maglev { table_size, without_key }
-            }
-        }
-    }
-}
-
-impl PickerInFile {
-    fn of(picker: &Picker) -> Option<Self> {
-        Some(match *picker {
-            Picker::WeightedRandom => Self::WeightedRandom {},
-            Picker::RoundRobin => Self::RoundRobin {},
-            Picker::SmoothWeightedRoundRobin => Self::SmoothWeightedRoundRobin {},
-            Picker::LeastPending { failure_penalty } => {
-                Self::LeastPending(LeastPendingInFile { failure_penalty })
-            }
-            Picker::PeakEwma { decay, failure_penalty } => {
-                Self::PeakEwma(PeakEwmaInFile { decay, failure_penalty })
-            }
-            Picker::Reported(ReportedPolicy { blackout, expiration, error_penalty }) => {
-                Self::Reported(ReportedInFile { blackout, expiration, error_penalty })
-            }
-            Picker::ConsistentHash { points_per_weight, load_bound, without_key } => {
-                let file = ConsistentHashInFile { points_per_weight, load_bound, without_key };
-                Self::ConsistentHash(file)
-            }
-            Picker::Maglev { table_size, without_key } => {
-                Self::Maglev(MaglevInFile { table_size, without_key })
-            }
-            Picker::Custom(_) => return None,
-        })
-    }
-}
-
-in_file!(EjectionInFile {
-    /// Ejects after so many failures in a row. 0 takes the rule out.
-    consecutive_failures: u32 = 5,
-    /// Ejects after at least two failures in a row of which the first is so long ago. Null takes the
-    /// rule out.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<outrigger_core::DurationInFile>"))]
-    failing_for: Option<Duration> = EjectionPolicy::default().failing_for,
-    /// Ejects when this share of an interval's calls failed. Null takes the rule out.
-    error_rate: Option<f64> = EjectionPolicy::default().error_rate,
-    /// How many calls an endpoint needs in an interval for the error rate.
-    error_rate_volume: u64 = EjectionPolicy::default().error_rate_volume,
-    /// Ejects whose success rate lies so many standard deviations below the mean of all. Null takes
-    /// the rule out.
-    deviation: Option<f64> = EjectionPolicy::default().deviation,
-    /// How many calls an endpoint needs in an interval for the deviation.
-    deviation_volume: u64 = EjectionPolicy::default().deviation_volume,
-    /// Ejects whose mean latency is so many times the median of the endpoints' means: above 1. Null
-    /// takes the rule out.
-    latency: Option<f64> = EjectionPolicy::default().latency,
-    /// How many calls an endpoint needs in an interval for the latency.
-    latency_volume: u64 = EjectionPolicy::default().latency_volume,
-    /// How many endpoints with enough calls the rules that compare them need.
-    min_endpoints: usize = EjectionPolicy::default().min_endpoints,
-    /// Over which time rates are taken.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    interval: Duration = EjectionPolicy::default().interval,
-    /// How long the first ejection lasts; the n-th in a row lasts n times that.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    base_time: Duration = EjectionPolicy::default().base_time,
-    /// How long an ejection lasts at most.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
-    max_time: Duration = EjectionPolicy::default().max_time,
-    /// Prolongs each ejection at random by up to this share of it.
-    jitter: f64 = EjectionPolicy::default().jitter,
-    /// The share of endpoints that may be ejected at a time; one always may.
-    max_ejected: f64 = EjectionPolicy::default().max_ejected,
-    /// Whether the last endpoint may be ejected.
-    may_eject_last: bool = EjectionPolicy::default().may_eject_last,
-    /// The share of healthy endpoints below which ejections are disregarded. 0: they never are.
-    panic_threshold: f64 = EjectionPolicy::default().panic_threshold,
-    /// How many successes end the probation of an endpoint that returned; a failure before that
-    /// ejects it again.
-    probation_successes: u32 = EjectionPolicy::default().probation_successes,
-});
-
-impl EjectionInFile {
-    fn checked(self) -> Result<EjectionPolicy, outrigger_core::InvalidPolicy> {
-        EjectionPolicy::builder()
-            .consecutive_failures(self.consecutive_failures)
-            .failing_for(self.failing_for)
-            .error_rate(self.error_rate)
-            .error_rate_volume(self.error_rate_volume)
-            .deviation(self.deviation)
-            .deviation_volume(self.deviation_volume)
-            .latency(self.latency)
-            .latency_volume(self.latency_volume)
-            .min_endpoints(self.min_endpoints)
-            .interval(self.interval)
-            .base_time(self.base_time)
-            .max_time(self.max_time)
-            .jitter(self.jitter)
-            .max_ejected(self.max_ejected)
-            .may_eject_last(self.may_eject_last)
-            .panic_threshold(self.panic_threshold)
-            .probation_successes(self.probation_successes)
-            .build()
-    }
-}
-
-impl From<&EjectionPolicy> for EjectionInFile {
-    fn from(policy: &EjectionPolicy) -> Self {
-        let &EjectionPolicy {
-            consecutive_failures,
-            failing_for,
-            error_rate,
-            error_rate_volume,
-            deviation,
-            deviation_volume,
-            latency,
-            latency_volume,
-            min_endpoints,
-            interval,
-            base_time,
-            max_time,
-            jitter,
-            max_ejected,
-            may_eject_last,
-            panic_threshold,
-            probation_successes,
-        } = policy;
-        Self {
-            // 0 takes the rule out.
-            consecutive_failures: consecutive_failures.map_or(0, NonZeroU32::get),
-            failing_for,
-            error_rate,
-            error_rate_volume,
-            deviation,
-            deviation_volume,
-            latency,
-            latency_volume,
-            min_endpoints,
-            interval,
-            base_time,
-            max_time,
-            jitter,
-            max_ejected,
-            may_eject_last,
-            panic_threshold,
-            probation_successes,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "SlowStart"))]
@@ -468,6 +235,7 @@ impl From<&SubsetPolicy> for SubsetInFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EjectionPolicy, Picker, WithoutKey};
 
     fn read(json: &str) -> Result<BalancePolicy, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
