@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use http_body::Frame;
-use outrigger_core::{Enforcement, GrpcStatus};
+use outrigger_core::{Enforcement, GrpcStatus, Rejection};
 use outrigger_retry::{Grpc, OneRetry, ReplayTonic, RetryLayer, RetryPolicy, TimeoutLayer};
 use tonic::{Status, body::Body};
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
 /// A body as tonic's client makes one of a message: one frame, of a length that it does not tell.
 struct Message(Option<Bytes>);
@@ -117,6 +117,28 @@ fn a_call_that_is_not_to_be_repeated_is_sent_as_it_is() {
     let policy = RetryPolicy::failure().enforcement(Enforcement::Disabled).build().unwrap();
     let retry = RetryLayer::new(policy).grpc().replay(ReplayTonic::default());
     assert_eq!(count(retry.layer(Channel::default())), count(Channel::default()));
+}
+
+#[test]
+fn after_a_new_policy_one_call_pays_for_all_clones() {
+    let policy = |retries| RetryPolicy::failure().idempotent(false).retries(retries).build();
+    let retry = RetryLayer::new(policy(1).unwrap());
+    let handle = retry.handle().clone();
+    let service = retry.layer(service_fn(|()| ready(Ok::<_, Rejection>(()))));
+    let call_of_a_clone = || {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut service = service.clone();
+        assert!(service.poll_ready(&mut cx).is_ready());
+        assert!(pin!(service.call(())).poll(&mut cx).is_ready());
+    };
+    let count = || allocation_counter::measure(call_of_a_clone).count_total;
+    call_of_a_clone();
+    assert_eq!(count(), 0);
+    for retries in [2, 1] {
+        handle.policy().replace(policy(retries).unwrap());
+        assert!(count() > 0, "the first call after it");
+        assert_eq!([count(), count()], [0, 0], "those after the first");
+    }
 }
 
 #[test]

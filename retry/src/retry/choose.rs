@@ -85,31 +85,48 @@ pub trait ChooseRetry<Request> {
 pub struct OneRetry<O = ()> {
     /// One for each stripe of threads: a call clones its thread's, so that the count of owners is
     /// not written by two threads.
-    stripes: Arc<[CurrentRetry<O>]>,
+    stripes: Stripes<O>,
+    /// Those with the policy as some clone last found it: what one made, the others need not.
+    newest: Live<Stripes<O>>,
 }
+
+type Stripes<O> = Arc<[CurrentRetry<O>]>;
 
 impl<O> OneRetry<O> {
     /// Retries all requests by `retry`.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "a handle is given away")]
     pub fn new(retry: Retry<O>) -> Self {
-        let stripe = |_| CurrentRetry::new(retry.clone());
-        Self { stripes: (0..stripe_count()).map(stripe).collect() }
+        let stripes = stripes_of(&retry);
+        Self { newest: Live::new(Arc::clone(&stripes)), stripes }
     }
 
     pub(super) fn retry(&self) -> &Retry<O> {
         self.stripes[0].retry()
     }
 
+    /// After a replacement one clone pays for all: most are called once and dropped.
     #[cold]
     fn refresh(&mut self) {
-        *self = Self::new(self.retry().clone());
+        // The first was made first: if it is not old, none is.
+        let is_old = |stripes: &Stripes<O>| stripes[0].is_old();
+        if is_old(&self.newest.load()) {
+            self.newest.update(|newest| match is_old(newest) {
+                true => stripes_of(newest[0].retry()),
+                false => Arc::clone(newest),
+            });
+        }
+        self.stripes = Arc::clone(&self.newest.load());
     }
+}
+
+fn stripes_of<O>(retry: &Retry<O>) -> Stripes<O> {
+    (0..stripe_count()).map(|_| CurrentRetry::new(retry.clone())).collect()
 }
 
 impl<O> Clone for OneRetry<O> {
     fn clone(&self) -> Self {
-        Self { stripes: Arc::clone(&self.stripes) }
+        Self { stripes: Arc::clone(&self.stripes), newest: self.newest.clone() }
     }
 }
 
