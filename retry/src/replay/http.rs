@@ -129,7 +129,8 @@ where
         }
         let (mut parts, body) = request.into_parts();
         if !self.has_extensions {
-            parts.extensions.clear();
+            // Cleared, their table would still be copied.
+            parts.extensions = http::Extensions::new();
         }
         let head = KeptHead::of(&parts);
         let (first, body) = if body.is_end_stream() {

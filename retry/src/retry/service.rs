@@ -149,7 +149,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     {
         let found = self.protocol.context(request);
         let is_new = found.is_none();
-        let mut context = found.cloned().unwrap_or_else(of_chain);
+        let mut context = found.cloned().unwrap_or_else(|| Chain::current().context());
         let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
         let mut is_told = false;
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
@@ -161,13 +161,4 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         }
         (plan, context, is_told)
     }
-}
-
-/// The context of a call that nobody wrote one for.
-fn of_chain() -> AttemptContext {
-    let chain = Chain::current();
-    let mut context = AttemptContext::default();
-    context.caller_is_retry = chain.is_retry();
-    context.deadline = chain.deadline();
-    context
 }
