@@ -13,6 +13,11 @@ use crate::{
     sim::Latencies,
 };
 
+/// The rows that others are compared with: the channel alone, and that with a deadline in each
+/// request.
+const BARE: &str = "unary";
+const BARE_DEADLINE: &str = "unary_deadline";
+
 /// A client that makes one call after the other.
 trait Client: Clone + Send + 'static {
     /// Makes a call; says whether it was answered.
@@ -111,6 +116,11 @@ pub(crate) fn run(quick: bool) -> Report {
     report.note("Unary calls over one connection; client and server have a thread each.");
     report.note("cpu_us_per_call is of the whole process, so of both; cpu_ratio is that over the");
     report.note("bare client's in the same round: the median, and where its middle half lies.");
+    report.note("deadline_ratio: that over the bare client's that says a deadline in each request");
+    report.note("(unary_deadline): tonic then starts a timer at the client and one at the server.");
+    report
+        .note("unary_layers_no_header cuts calls short without telling the server, as tower does.");
+    report.note("unary_to_balancer tells what stands inside of what was tried; unary needs not.");
     report.note("allocs_over_bare: what the layers add on the client's side to each call.");
     let runtime = runtime();
     let (mut cases, recorder) = stacks::all(&runtime, serve());
@@ -137,13 +147,15 @@ pub(crate) fn run(quick: bool) -> Report {
 
 /// Adds the lines of all cases, and forgets their turns.
 fn tell(report: &mut Report, cases: &mut [Case], runtime: &Runtime, in_flight: u64) {
-    let bare: Vec<f64> = cases[0].cpu_us_per_call().collect();
+    let cpu_of = |name| {
+        let case = cases.iter().find(|case| (case.name, case.system) == (name, "bare"));
+        case.map(|case| case.cpu_us_per_call().collect()).unwrap_or_default()
+    };
+    let (bare, deadline): (Vec<f64>, Vec<f64>) = (cpu_of(BARE), cpu_of(BARE_DEADLINE));
     let bare_allocs = cases[0].allocs(runtime, in_flight);
     for case in cases {
         let mut cpu: Vec<f64> = case.cpu_us_per_call().collect();
-        let mut ratios: Vec<f64> = cpu.iter().zip(&bare).map(|(own, bare)| own / bare).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        let quarter = |quarters: usize| ratios[ratios.len() * quarters / 4];
+        let [over_bare, over_deadline] = [&bare, &deadline].map(|base| quarters(&cpu, base));
         let allocs = case.allocs(runtime, in_flight) - bare_allocs;
         let rate = |turn: &Turn| float(turn.latencies.len() as u64) / turn.time.as_secs_f64();
         let mut rates: Vec<f64> = case.turns.iter().map(rate).collect();
@@ -154,11 +166,21 @@ fn tell(report: &mut Report, cases: &mut [Case], runtime: &Runtime, in_flight: u
             ("p50_us", latencies.quantile(0.5) * 1e3, "us"),
             ("p99_us", latencies.quantile(0.99) * 1e3, "us"),
             ("cpu_us_per_call", Spread::of(&mut cpu).median, "us"),
-            ("cpu_ratio", quarter(2), "x"),
-            ("cpu_ratio_p25", quarter(1), "x"),
-            ("cpu_ratio_p75", quarter(3), "x"),
+            ("cpu_ratio", over_bare[1], "x"),
+            ("cpu_ratio_p25", over_bare[0], "x"),
+            ("cpu_ratio_p75", over_bare[2], "x"),
+            ("deadline_ratio", over_deadline[1], "x"),
+            ("deadline_ratio_p25", over_deadline[0], "x"),
+            ("deadline_ratio_p75", over_deadline[2], "x"),
             ("allocs_over_bare", (allocs * 100.0).round() / 100.0, "allocations"),
         ];
         report.line(&format!("{}_{in_flight}", case.name), case.system, &metrics);
     }
+}
+
+/// The quarters of what each round took over what `base` took in the same.
+fn quarters(own: &[f64], base: &[f64]) -> [f64; 3] {
+    let mut ratios: Vec<f64> = own.iter().zip(base).map(|(own, base)| own / base).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| ratios[ratios.len() * quarter / 4])
 }

@@ -24,7 +24,7 @@ use outrigger_core::{Rejection, RejectionResponseLayer};
 use outrigger_ratelimit::{ConcurrencyLimit, ConcurrencyLimitLayer, RateLimit, RateLimitLayer};
 use tokio::net::TcpListener;
 use tonic::{
-    Request, Response, Status,
+    GrpcMethod, Request, Response, Status,
     body::Body,
     client::GrpcService,
     codegen::StdError,
@@ -164,9 +164,24 @@ where
     S::ResponseBody: Send + 'static,
     <S::ResponseBody as http_body::Body>::Error: Into<StdError>,
 {
+    send(service, Request::new(Greeting { number })).await
+}
+
+/// As [`greet`], with metadata and time-out of the caller's.
+///
+/// # Errors
+///
+/// As [`greet`].
+pub async fn send<S>(service: S, mut request: Request<Greeting>) -> Result<Reply, Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<StdError>,
+{
     let mut client = tonic::client::Grpc::new(service);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    let request = Request::new(Greeting { number });
+    let method = GrpcMethod::new("outrigger.examples.Greeter", "Greet");
+    request.extensions_mut().insert(method);
     let path = PathAndQuery::from_static(GREET);
     let codec = ProstCodec::<Greeting, Reply>::default();
     client.unary(request, path, codec).await.map(Response::into_inner)

@@ -51,7 +51,8 @@
 //!
 //! | over | it is | feature | shown by the example |
 //! | --- | --- | --- | --- |
-//! | `tonic`'s channel and server | `tonic_client()`, `grpc_server()` | `tonic` | `tonic` |
+//! | `tonic`'s channel and server | `tonic_channel()`, `grpc_server()` | `tonic` | |
+//! | a balancer of `tonic`'s channels, too | `tonic_client()` | `tonic` | `tonic` |
 //! | gRPC by anything else | `grpc_client()`, `grpc_server()` | `http` | |
 //! | `axum` | `http_server(namer)` | `http` | `axum` |
 //! | `hyper`, and any client of `http::Request` | `http_client(namer)` | `hyper` or `http` | `hyper_client` |
@@ -229,8 +230,8 @@ pub use self::{
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
         AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,
-        Enter, EnterFuture, Governed, Inner, Leave, LeaveFuture, OfAttempt, OfCall, OfMethod,
-        OfServer, ServerLayer, ServerStack, Wire,
+        Enter, EnterFuture, Governed, Inner, KeptGoverned, Leave, LeaveFuture, OfAttempt, OfCall,
+        OfMethod, OfServer, ServerLayer, ServerStack, Wire,
     },
     state::MethodState,
 };

@@ -16,7 +16,7 @@ pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
     enter::{Enter, EnterFuture, Leave, LeaveFuture},
-    envelope::{Governed, Inner, OfAttempt, OfCall, OfMethod},
+    envelope::{Governed, Inner, KeptGoverned, OfAttempt, OfCall, OfMethod},
     limit::{EitherLimit, EitherPermit, EitherWait},
     server::{OfServer, ServerLayer, ServerStack},
     wire::{AnyRequest, Wire},

@@ -4,6 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use outrigger_core::AttemptContext;
 use pin_project::pin_project;
 use tokio::time::Instant;
 
@@ -62,6 +63,15 @@ impl Chain {
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// What a call begins with that is made for the call being served, if nobody wrote it a context.
+    #[must_use]
+    pub fn context(&self) -> AttemptContext {
+        let mut context = AttemptContext::default();
+        context.caller_is_retry = self.is_retry;
+        context.deadline = self.deadline;
+        context
     }
 
     /// Says whether the call that is being served is itself a retry.

@@ -11,6 +11,7 @@ mod policy;
 mod protocol;
 mod race;
 mod service;
+mod spare;
 
 pub use self::{
     choose::{ChooseRetry, CurrentRetry, MethodRetries, OneRetry},

@@ -50,8 +50,8 @@ fn request() -> Request<Body> {
 /// Reads a request as a channel does, and answers that all is well.
 #[derive(Default)]
 struct Channel {
-    /// A clone allocates when it is polled for the first time, as those of a buffer do.
-    acquire: Option<Box<u8>>,
+    /// To clone it allocates, as with tonic's, which is a buffer.
+    _acquire: Box<u8>,
 }
 
 impl Clone for Channel {
@@ -66,7 +66,6 @@ impl Service<Request<Body>> for Channel {
     type Future = Ready<Result<Response<Body>, Status>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.acquire.get_or_insert_default();
         Poll::Ready(Ok(()))
     }
 
@@ -84,7 +83,7 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// Heap allocations of one call of `service`, after one that has warmed it up.
+/// Heap allocations of one call of `service`, after two that have warmed it up.
 fn count<B>(
     mut service: impl Service<Request<Body>, Response = Response<B>, Error = Status>,
 ) -> u64 {
@@ -96,6 +95,7 @@ fn count<B>(
         assert_eq!(answer.unwrap().headers()["grpc-status"], "0");
     };
     call();
+    call();
     allocation_counter::measure(call).count_total
 }
 
@@ -105,11 +105,12 @@ fn retries() -> RetryLayer<OneRetry, ReplayTonic, Grpc, GrpcStatus> {
 }
 
 #[test]
-fn retries_add_five_allocations_to_a_call_that_may_be_repeated() {
+fn retries_add_four_allocations_to_a_call_that_may_be_repeated() {
     let bare = count(Channel::default());
-    // The body in tonic's box, what is kept of the request, and three for the context in the
-    // request's extensions. The list of endpoints tried is that of the call before.
-    assert_eq!(count(retries().layer(Channel::default())) - bare, 5);
+    // The body in tonic's box, and three for the context in the request's extensions. The list of
+    // endpoints tried, the clone for further attempts and the place for the kept head are those of
+    // the calls before.
+    assert_eq!(count(retries().layer(Channel::default())) - bare, 4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The clients: one channel, with nothing and with each system's layers around it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use outrigger::{Format, Governance, PolicySet};
@@ -12,14 +12,14 @@ use outrigger_ratelimit::{ConcurrencyLimitLayer, ConcurrencyLimitPolicy};
 use outrigger_retry::{Grpc, OneRetry, ReplayTonic, RetryLayer, RetryPolicy, TimeoutLayer};
 use tokio::runtime::Runtime;
 use tonic::{
-    Status,
+    Request, Status,
     body::Body,
     client::GrpcService,
     transport::{Channel, Endpoint},
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use super::{Case, Client};
+use super::{BARE, BARE_DEADLINE, Case, Client};
 use crate::overhead::{HOUR, PLENTY, tower_layers, tower_resilience};
 
 /// The layers of `client_stack`, as a policy file says them.
@@ -33,7 +33,15 @@ defaults:
 
 /// Layers around a channel: they see requests of HTTP.
 #[derive(Clone)]
-struct AroundChannel<S>(S);
+struct AroundChannel<S> {
+    service: S,
+    /// What the caller itself says in each request, as `Request::set_timeout` does.
+    timeout: Option<Duration>,
+}
+
+const fn around<S>(service: S) -> AroundChannel<S> {
+    AroundChannel { service, timeout: None }
+}
 
 impl<S, B> Client for AroundChannel<S>
 where
@@ -45,7 +53,11 @@ where
     for<'a> &'a mut S: GrpcService<Body, ResponseBody = B, Future: Send>,
 {
     async fn ask(&mut self, number: u64) -> bool {
-        greeter::greet(&mut self.0, number).await.is_ok()
+        let mut request = Request::new(greeter::Greeting { number });
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        greeter::send(&mut self.service, request).await.is_ok()
     }
 }
 
@@ -90,31 +102,58 @@ pub(super) fn all(runtime: &Runtime, server: SocketAddr) -> (Vec<Case>, Promethe
     let governance = Governance::new(set.clone());
     let metrics = GovernanceMetrics::new(meter.clone());
     let told = Governance::with_observer(set, metrics);
-    let composed = ServiceBuilder::new().layer(governance.tonic_client()).service(fallible.clone());
     let observed = ServiceBuilder::new()
         .layer(ObserveLayer::client().meter(meter).grpc())
-        .layer(told.tonic_client())
+        .layer(told.tonic_channel())
         .service(fallible.clone());
-    let by_hand = ServiceBuilder::new()
-        .layer(ConcurrencyLimitLayer::new(concurrency()).grpc())
-        .layer(retry())
-        .layer(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc())
-        .layer(TimeoutLayer::after(HOUR).grpc())
-        .service(fallible.clone());
+    let bare = around(channel.clone());
     let mut cases = vec![
-        Case::new("unary", "bare", AroundChannel(channel.clone())),
-        Case::new("unary", "outrigger", AroundChannel(composed)),
+        Case::new(BARE, "bare", bare.clone()),
+        Case::new(BARE_DEADLINE, "bare", AroundChannel { timeout: Some(HOUR), ..bare }),
+        Case::new("unary", "outrigger", around(governance.tonic_channel().layer(fallible.clone()))),
         Case::new("unary", "tower", AroundCall(tower_layers::stack(call(&channel)))),
         Case::new("unary", "tower-resilience", AroundCall(tower_resilience::stack(call(&channel)))),
-        Case::new("unary_layers", "outrigger", AroundChannel(by_hand)),
-        Case::new("unary_observe", "outrigger", AroundChannel(observed)),
+        Case::new(
+            "unary_to_balancer",
+            "outrigger",
+            around(governance.tonic_client().layer(fallible.clone())),
+        ),
+        Case::new("unary_observe", "outrigger", around(observed)),
     ];
-    cases.extend(each_alone(fallible));
+    cases.extend(by_hand(&fallible));
+    cases.extend(each_alone(&fallible));
     (cases, scrape)
 }
 
+/// The layers put together by hand: with the deadline in the header, and with none there, as tower's
+/// time-out has it.
+fn by_hand<S>(channel: &S) -> [Case; 2]
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Status, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    macro_rules! stack {
+        ($timeout:expr) => {
+            around(
+                ServiceBuilder::new()
+                    .layer(ConcurrencyLimitLayer::new(concurrency()).grpc())
+                    .layer(retry())
+                    .layer(CircuitBreakerLayer::new(CircuitBreakerPolicy::default()).grpc())
+                    .layer($timeout)
+                    .service(channel.clone()),
+            )
+        };
+    }
+    [
+        Case::new("unary_layers", "outrigger", stack!(TimeoutLayer::after(HOUR).grpc())),
+        Case::new("unary_layers_no_header", "outrigger", stack!(TimeoutLayer::after(HOUR))),
+    ]
+}
+
 /// Each layer of the stack by itself: where the cost of it lies.
-fn each_alone<S>(channel: S) -> [Case; 4]
+fn each_alone<S>(channel: &S) -> [Case; 4]
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Status, Future: Send>
         + Clone
@@ -126,10 +165,10 @@ where
     let breaker = breaker.layer(channel.clone());
     let timeout = TimeoutLayer::after(HOUR).grpc().layer(channel.clone());
     [
-        Case::new("unary_limit", "outrigger", AroundChannel(limit)),
-        Case::new("unary_retry", "outrigger", AroundChannel(retry().layer(channel))),
-        Case::new("unary_breaker", "outrigger", AroundChannel(breaker)),
-        Case::new("unary_timeout", "outrigger", AroundChannel(timeout)),
+        Case::new("unary_limit", "outrigger", around(limit)),
+        Case::new("unary_retry", "outrigger", around(retry().layer(channel.clone()))),
+        Case::new("unary_breaker", "outrigger", around(breaker)),
+        Case::new("unary_timeout", "outrigger", around(timeout)),
     ]
 }
 

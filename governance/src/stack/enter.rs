@@ -3,7 +3,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use outrigger_core::{Moment, NameMethod};
+use outrigger_core::{CarryContext, Moment, NameMethod};
 #[cfg(feature = "tonic")]
 use outrigger_retry::ReplayBody;
 use pin_project::pin_project;
@@ -38,6 +38,7 @@ where
     S: Service<Governed<R, O>>,
     W: Wire,
     W::Namer: NameMethod<R>,
+    W::Context: CarryContext<R>,
     O: ObserveGovernance,
 {
     type Response = S::Response;
@@ -52,7 +53,10 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
         let state = self.governance.resolve(method);
-        Moment::share(|| EnterFuture { response: self.inner.call(Governed::new(request, state)) })
+        let passes = self.wire.passes_context();
+        let context = if passes { None } else { self.wire.context().context(&request).cloned() };
+        let governed = Governed::new(request, state, context, passes);
+        Moment::share(|| EnterFuture { response: self.inner.call(governed) })
     }
 }
 

@@ -8,8 +8,8 @@ use outrigger_ratelimit::{
     ChooseRateLimit, ChooseThrottle, ReadCriticality, ThrottlePermit, Waiting,
 };
 use outrigger_retry::{
-    Advice, CarryDeadline, ChooseRetry, ChooseTimeout, CloneRequest, CurrentRetry, Now, Protocol,
-    ReadTimeout, TimeoutPolicy,
+    Advice, CarryDeadline, Chain, ChooseRetry, ChooseTimeout, CloneRequest, CurrentRetry, Now,
+    Protocol, ReadTimeout, TimeoutPolicy,
 };
 use tokio::time::Instant;
 
@@ -25,11 +25,25 @@ pub struct Governed<R, O = ()> {
     pub request: R,
     pub(super) state: Arc<MethodState<O>>,
     attempt: u32,
+    /// The context, where it stays in the envelope.
+    context: Option<AttemptContext>,
+    passes_context: bool,
 }
 
 impl<R, O> Governed<R, O> {
-    pub(super) const fn new(request: R, state: Arc<MethodState<O>>) -> Self {
-        Self { request, state, attempt: 0 }
+    pub(super) const fn new(
+        request: R,
+        state: Arc<MethodState<O>>,
+        context: Option<AttemptContext>,
+        passes_context: bool,
+    ) -> Self {
+        Self { request, state, attempt: 0, context, passes_context }
+    }
+
+    /// The same envelope around another request.
+    fn with<T>(self, change: impl FnOnce(R) -> T) -> Governed<T, O> {
+        let Self { request, state, attempt, context, passes_context } = self;
+        Governed { request: change(request), state, attempt, context, passes_context }
     }
 
     /// The number of the attempt within its call, from 0.
@@ -45,17 +59,29 @@ impl<R, O> Governed<R, O> {
     }
 }
 
+/// What further attempts of a [`Governed`] request are made of.
+#[derive(Debug)]
+pub struct KeptGoverned<K, O> {
+    request: Option<K>,
+    state: Arc<MethodState<O>>,
+    passes_context: bool,
+}
+
 /// Lets what is made for a request work on it inside a [`Governed`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inner<T>(pub T);
 
 impl<R, O, X: CarryContext<R>> CarryContext<Governed<R, O>> for Inner<X> {
     fn context<'a>(&self, request: &'a Governed<R, O>) -> Option<&'a AttemptContext> {
-        self.0.context(&request.request)
+        request.context.as_ref().or_else(|| self.0.context(&request.request))
     }
 
     fn set_context(&self, request: &mut Governed<R, O>, context: AttemptContext) {
-        self.0.set_context(&mut request.request, context);
+        if request.passes_context {
+            self.0.set_context(&mut request.request, context);
+        } else {
+            request.context = Some(context);
+        }
     }
 
     fn carries(&self) -> bool {
@@ -65,11 +91,18 @@ impl<R, O, X: CarryContext<R>> CarryContext<Governed<R, O>> for Inner<X> {
 
 impl<R, O, D: CarryDeadline<R>> CarryDeadline<Governed<R, O>> for Inner<D> {
     fn deadline(&self, request: &Governed<R, O>, now: &mut Now) -> Option<Instant> {
-        self.0.deadline(&request.request, now)
+        let in_envelope = request.context.as_ref().and_then(|context| context.deadline);
+        in_envelope.into_iter().chain(self.0.deadline(&request.request, now)).min()
     }
 
     fn set_deadline(&self, request: &mut Governed<R, O>, deadline: Instant, now: &mut Now) {
-        self.0.set_deadline(&mut request.request, deadline, now);
+        if request.passes_context {
+            self.0.set_deadline(&mut request.request, deadline, now);
+            return;
+        }
+        let context = request.context.get_or_insert_with(|| Chain::current().context());
+        context.deadline = Some(deadline);
+        self.0.tell_peer(&mut request.request, deadline, now);
     }
 
     fn carries(&self) -> bool {
@@ -85,28 +118,35 @@ impl<Response, D: ReadTimeout<Response>> ReadTimeout<Response> for Inner<D> {
 
 impl<R, O, C: CloneRequest<R>> CloneRequest<Governed<R, O>> for Inner<C> {
     type Sent = Governed<C::Sent, O>;
-    type Kept = (Option<C::Kept>, Arc<MethodState<O>>);
+    type Kept = KeptGoverned<C::Kept, O>;
 
     fn once(&self, request: Governed<R, O>) -> Self::Sent {
-        let Governed { request, state, attempt } = request;
-        Governed { request: self.0.once(request), state, attempt }
+        request.with(|request| self.0.once(request))
     }
 
     fn keep(&self, request: Governed<R, O>) -> (Self::Sent, Option<Self::Kept>) {
-        let Governed { request, state, attempt } = request;
-        let (sent, kept) = self.0.keep(request);
-        let kept = kept.map(|kept| (Some(kept), Arc::clone(&state)));
-        (Governed { request: sent, state, attempt }, kept)
+        let mut kept = None;
+        let sent = request.with(|request| {
+            let (sent, inner) = self.0.keep(request);
+            kept = inner;
+            sent
+        });
+        let kept = kept.map(|kept| {
+            let (state, passes_context) = (Arc::clone(&sent.state), sent.passes_context);
+            KeptGoverned { request: Some(kept), state, passes_context }
+        });
+        (sent, kept)
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Self::Sent> {
-        let (inner, state) = kept.as_mut()?;
+        let KeptGoverned { request: inner, state, passes_context } = kept.as_mut()?;
         let request = self.0.again(inner, is_last)?;
-        let state = Arc::clone(state);
+        // Its context comes with the attempt's number.
+        let again = Governed::new(request, Arc::clone(state), None, *passes_context);
         if inner.is_none() {
             *kept = None;
         }
-        Some(Governed::new(request, state))
+        Some(again)
     }
 }
 
@@ -119,6 +159,9 @@ where
 
     fn begin_attempt(&self, request: &mut Governed<R, O>, context: &AttemptContext, previous: u32) {
         request.attempt = context.number;
+        if !request.passes_context {
+            request.context = Some(context.clone());
+        }
         self.0.begin_attempt(&mut request.request, context, previous);
     }
 

@@ -37,6 +37,11 @@ pub trait Wire: Clone {
     fn completion(&self) -> Self::Completion;
     /// Where the attempts' context travels.
     fn context(&self) -> Self::Context;
+    /// Whether the service inside of a stack is told the attempts' context. If not, only the stack's
+    /// own layers see it. Default: yes.
+    fn passes_context(&self) -> bool {
+        true
+    }
     /// Where the deadline travels.
     fn deadline(&self) -> Self::Deadline;
     /// How a request is sent again.
@@ -171,10 +176,6 @@ mod http {
             fn context(&self) -> InExtensions {
                 InExtensions
             }
-
-            fn replay(&self) -> Replay {
-                Replay::default()
-            }
         };
     }
 
@@ -228,6 +229,10 @@ mod http {
             Http
         }
 
+        fn replay(&self) -> Replay {
+            Replay::default()
+        }
+
         fn inside<S>(&self, service: S) -> Leave<S> {
             Leave(service)
         }
@@ -239,15 +244,31 @@ mod http {
 
         type Inside<S> = Leave<S>;
 
+        fn replay(&self) -> Replay {
+            Replay::default()
+        }
+
         fn inside<S>(&self, service: S) -> Leave<S> {
             Leave(service)
         }
     }
 
-    /// gRPC over a `tonic` channel.
+    /// gRPC over a `tonic` channel, or over a service that takes the same requests.
     #[cfg(feature = "tonic")]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct TonicWire;
+    pub struct TonicWire {
+        is_to_channel: bool,
+    }
+
+    #[cfg(feature = "tonic")]
+    impl TonicWire {
+        /// Over a channel itself, which reads no extensions: it is given none of a request that may
+        /// be sent again, nor the attempts' context.
+        #[must_use]
+        pub const fn to_channel() -> Self {
+            Self { is_to_channel: true }
+        }
+    }
 
     #[cfg(feature = "tonic")]
     impl Wire for TonicWire {
@@ -255,6 +276,15 @@ mod http {
         grpc!();
 
         type Inside<S> = super::super::LeaveForTonic<S>;
+
+        fn replay(&self) -> Replay {
+            let replay = Replay::default();
+            if self.is_to_channel { replay.without_extensions() } else { replay }
+        }
+
+        fn passes_context(&self) -> bool {
+            !self.is_to_channel
+        }
 
         fn inside<S>(&self, service: S) -> Self::Inside<S> {
             super::super::LeaveForTonic(service)

@@ -33,13 +33,23 @@ mod head;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
     most_bytes: usize,
+    has_extensions: bool,
 }
 
 impl Replay {
     /// Keeps at most `bytes` of a request's body.
     #[must_use]
     pub const fn up_to(bytes: usize) -> Self {
-        Self { most_bytes: bytes }
+        Self { most_bytes: bytes, has_extensions: true }
+    }
+
+    /// Gives the request's extensions to none of the attempts of a request that is kept: to copy
+    /// them for a further attempt allocates for each. For a service that reads none, as a transport
+    /// does; a balancer finds there what was tried.
+    #[must_use]
+    pub const fn without_extensions(mut self) -> Self {
+        self.has_extensions = false;
+        self
     }
 }
 
@@ -52,11 +62,6 @@ impl Default for Replay {
 
 /// What further attempts of an HTTP request are made of.
 pub struct KeptRequest<B: Body> {
-    // Boxed, since the future of a call is moved more often than a further attempt is made.
-    kept: Box<Kept<B>>,
-}
-
-struct Kept<B: Body> {
     head: KeptHead,
     body: KeptBody<B>,
 }
@@ -101,7 +106,7 @@ where
 
 impl<B: Body> fmt::Debug for KeptRequest<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeptRequest").field("head", &self.kept.head).finish_non_exhaustive()
+        f.debug_struct("KeptRequest").field("head", &self.head).finish_non_exhaustive()
     }
 }
 
@@ -122,7 +127,11 @@ where
         if least > self.most_bytes {
             return (self.once(request), None);
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if !self.has_extensions {
+            // Cleared, their table would still be copied.
+            parts.extensions = http::Extensions::new();
+        }
         let head = KeptHead::of(&parts);
         let (first, body) = if body.is_end_stream() {
             (ReplayBody::once(body), KeptBody::Empty)
@@ -130,12 +139,11 @@ where
             let body = KeptBody::of(body, self.most_bytes);
             (body.again(), body)
         };
-        let kept = KeptRequest { kept: Box::new(Kept { head, body }) };
-        (Request::from_parts(parts, first), Some(kept))
+        (Request::from_parts(parts, first), Some(KeptRequest { head, body }))
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Self::Sent> {
-        let Kept { head, body } = &*kept.as_ref()?.kept;
+        let KeptRequest { head, body } = kept.as_ref()?;
         if body.is_lost() {
             *kept = None;
             return None;

@@ -39,6 +39,14 @@ impl ReplayTonic {
     pub const fn up_to(bytes: usize) -> Self {
         Self { replay: Replay::up_to(bytes) }
     }
+
+    /// Gives the request's extensions to none of the attempts of a request that is kept, as
+    /// [`Replay::without_extensions`] says. A tonic channel reads none.
+    #[must_use]
+    pub const fn without_extensions(mut self) -> Self {
+        self.replay = self.replay.without_extensions();
+        self
+    }
 }
 
 impl CloneRequest<Request<Body>> for ReplayTonic {

@@ -2,7 +2,7 @@ use outrigger_core::{ErrorsAreFailures, Live, Observe, PerMethod};
 use tower_layer::Layer;
 
 use super::{
-    MethodRetries, OneRetry, Plain, Retry, RetryEvent, RetryPolicy, RetryService, service::Spare,
+    MethodRetries, OneRetry, Plain, Retry, RetryEvent, RetryPolicy, RetryService, spare::Spare,
 };
 use crate::{ByClone, RetryBudget};
 

@@ -19,6 +19,7 @@ use super::{
     engine::{Plan, Verdict, Wait, needs_start},
     learn::{LatencyOf, learn_latency},
     protocol::{Advice, Protocol},
+    spare::Further,
 };
 use crate::{Chain, CloneRequest, RetryShare, Sent};
 
@@ -67,8 +68,8 @@ where
 }
 
 pub(super) struct Parts<S, R, P, C, Kept> {
-    /// What further attempts are made with; `None` when there can be none.
-    pub(super) service: Option<S>,
+    /// What further attempts are made with.
+    pub(super) further: Further<S>,
     pub(super) kept: Option<Kept>,
     /// What all attempts say of their call, each with its own number.
     pub(super) context: AttemptContext,
@@ -408,7 +409,7 @@ where
     fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.as_mut().project();
         let more = this.more.get_or_insert_default();
-        let Some(service) = this.parts.service.as_mut() else {
+        let Some(service) = this.parts.further.service() else {
             more.sending = None;
             return Poll::Ready(());
         };
@@ -420,7 +421,7 @@ where
         if let Err(error) = readiness {
             let sent = this.parts.protocol.advice(Err(&error)).sent;
             // The inner service is broken for good, as tower has it.
-            this.parts.service = None;
+            this.parts.further = Further::NONE;
             this.plan.stop(StopReason::NotReady);
             retry.tell(RetryEvent::Stopped { reason: StopReason::NotReady });
             self.keep_failure(sent, Err(error));
@@ -444,7 +445,7 @@ where
             more.beside.push(Box::pin(attempt));
         }
         if this.parts.kept.is_none() {
-            this.parts.service = None;
+            this.parts.further = Further::NONE;
         } else if let Some(now) = now {
             *this.backup_at = next_backup(this.retry, this.plan, now);
         }

@@ -1,8 +1,6 @@
 use std::task::{Context, Poll};
 
-use outrigger_core::{
-    AttemptContext, CarryContext, Classify, Enforcement, Observe, Rejection, Tried,
-};
+use outrigger_core::{AttemptContext, CarryContext, Classify, Enforcement, Observe, Rejection};
 use tower_service::Service;
 
 use super::{
@@ -12,6 +10,7 @@ use super::{
     future::State,
     protocol::Protocol,
     race::{Parts, Race},
+    spare::{Further, Spare},
 };
 use crate::{Chain, CloneRequest};
 
@@ -23,27 +22,7 @@ pub struct RetryService<S, H, R, P, C> {
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
-    pub(super) spare: Spare,
-}
-
-/// The list of endpoints tried by the last call: for the next, once nobody looks at it any more.
-#[derive(Debug, Default)]
-pub(super) struct Spare(Option<Tried>);
-
-impl Spare {
-    fn take(&mut self) -> Tried {
-        let spare = self.0.take().and_then(|mut tried| tried.reset().then_some(tried));
-        let tried = spare.unwrap_or_default();
-        self.0 = Some(tried.clone());
-        tried
-    }
-}
-
-/// A clone has none: two that had the same could not use it.
-impl Clone for Spare {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
+    pub(super) spare: Spare<S>,
 }
 
 impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
@@ -53,7 +32,9 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     }
 
     /// The inner service, to change.
-    pub const fn get_mut(&mut self) -> &mut S {
+    pub fn get_mut(&mut self) -> &mut S {
+        // A clone of it as it was is of no use.
+        self.spare = Spare::default();
         &mut self.inner
     }
 
@@ -144,10 +125,13 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         }
         // The value that was polled ready is the one that is called. Further attempts poll a clone,
         // which mostly goes unused: a channel's first poll allocates, and here it has that behind it.
-        let service = kept.is_some().then(|| self.inner.clone());
+        let further = match kept {
+            Some(_) => self.spare.service(&self.inner),
+            None => Further::NONE,
+        };
         let response = self.inner.call(sent);
         let parts = Parts {
-            service,
+            further,
             kept,
             context,
             replay: self.replay.clone(),
@@ -171,25 +155,16 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
     {
         let found = self.protocol.context(request);
         let is_new = found.is_none();
-        let mut context = found.cloned().unwrap_or_else(of_chain);
+        let mut context = found.cloned().unwrap_or_else(|| Chain::current().context());
         let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
         let mut is_told = false;
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
-            let shares = plan.may_repeat(policy) && context.tried.is_none();
+            let shares = plan.may_repeat(policy);
             if shares {
-                context.tried = Some(self.spare.take());
+                context.tried.get_or_insert_with(|| self.spare.tried());
             }
             is_told = shares || is_new && (context.caller_is_retry || context.deadline.is_some());
         }
         (plan, context, is_told)
     }
-}
-
-/// The context of a call that nobody wrote one for.
-fn of_chain() -> AttemptContext {
-    let chain = Chain::current();
-    let mut context = AttemptContext::default();
-    context.caller_is_retry = chain.is_retry();
-    context.deadline = chain.deadline();
-    context
 }

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrigger_core::{
-    AttemptContext, CarryContext, Live, LiveReader, Moment, NameMethod, PerMethod,
-};
+use outrigger_core::{CarryContext, Live, LiveReader, Moment, NameMethod, PerMethod};
 use tokio::time::Instant;
 
 use super::TimeoutPolicy;
@@ -67,6 +65,10 @@ pub trait CarryDeadline<Request> {
     /// once.
     fn set_deadline(&self, request: &mut Request, deadline: Instant, now: &mut Now);
 
+    /// The part of [`set_deadline`](Self::set_deadline) that tells the peer, for who has told the
+    /// layers further in otherwise. Default: peers are told nothing.
+    fn tell_peer(&self, _request: &mut Request, _deadline: Instant, _now: &mut Now) {}
+
     /// Whether this does anything: if not, the clock is not read before a call is pending.
     #[must_use]
     fn carries(&self) -> bool {
@@ -118,8 +120,9 @@ impl<Response> ReadTimeout<Response> for NoDeadline {
     }
 }
 
-/// The deadline stands in the [`AttemptContext`], where the layers further in see it. A request
-/// that has none takes that of the call being served ([`Chain`](crate::Chain)).
+/// The deadline stands in the [`AttemptContext`](outrigger_core::AttemptContext), where the layers
+/// further in see it. A request that has none takes that of the call being served
+/// ([`Chain`](crate::Chain)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InContext<X>(pub X);
 
@@ -132,7 +135,8 @@ impl<Request, X: CarryContext<Request>> CarryDeadline<Request> for InContext<X> 
     }
 
     fn set_deadline(&self, request: &mut Request, deadline: Instant, _now: &mut Now) {
-        let mut context = self.0.context(request).cloned().unwrap_or_else(fresh_context);
+        let mut context =
+            self.0.context(request).cloned().unwrap_or_else(|| crate::Chain::current().context());
         context.deadline = Some(deadline);
         self.0.set_context(request, context);
     }
@@ -143,15 +147,6 @@ impl<Response, X> ReadTimeout<Response> for InContext<X> {
     fn is_timeout(&self, _response: &Response) -> bool {
         false
     }
-}
-
-/// The context of a call that nobody wrote one for.
-fn fresh_context() -> AttemptContext {
-    let chain = crate::Chain::current();
-    let mut context = AttemptContext::default();
-    context.caller_is_retry = chain.is_retry();
-    context.deadline = chain.deadline();
-    context
 }
 
 #[cfg(feature = "http")]
@@ -188,8 +183,16 @@ mod grpc {
 
         fn set_deadline(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
             InContext(InExtensions).set_deadline(request, deadline, now);
+            self.tell_peer(request, deadline, now);
+        }
+
+        fn tell_peer(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
             let left = deadline.saturating_duration_since(now.get());
-            request.headers_mut().insert(GRPC_TIMEOUT, written(left));
+            // To insert one that is there lets a full map grow.
+            match request.headers_mut().get_mut(&GRPC_TIMEOUT) {
+                Some(value) => *value = written(left),
+                None => _ = request.headers_mut().insert(GRPC_TIMEOUT, written(left)),
+            }
         }
     }
 
@@ -202,8 +205,9 @@ mod grpc {
     }
 
     std::thread_local! {
-        /// What was written last.
-        static LAST: RefCell<Option<(Duration, HeaderValue)>> = const { RefCell::new(None) };
+        /// What was written last: two, since a call may have a time-out and each attempt another.
+        static LAST: RefCell<[Option<(Duration, HeaderValue)>; 2]> =
+            const { RefCell::new([None, None]) };
     }
 
     /// The time left as the header says it. A call that begins with its whole time-out says what
@@ -215,10 +219,11 @@ mod grpc {
         }
         let cached = LAST.try_with(|last| {
             let mut last = last.borrow_mut();
-            match &*last {
-                Some((of, value)) if *of == left => value.clone(),
-                _ => last.insert((left, format(left))).1.clone(),
+            if let Some((_, value)) = last.iter().flatten().find(|(of, _)| *of == left) {
+                return value.clone();
             }
+            last.swap(0, 1);
+            last[0].insert((left, format(left))).1.clone()
         });
         cached.unwrap_or_else(|_| format(left))
     }
@@ -310,6 +315,7 @@ mod grpc {
             let allocations =
                 |left| allocation_counter::measure(|| drop(written(left))).count_total;
             assert_eq!(allocations(second), 0);
+            assert_eq!(allocations(minute), 0, "a call's and an attempt's");
             assert_eq!(allocations(second + Duration::from_nanos(1)), 1);
             assert_eq!(allocations(second), 0, "still there");
         }
