@@ -1,5 +1,3 @@
-mod threads;
-
 use std::{
     fmt,
     num::NonZeroUsize,
@@ -7,15 +5,15 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    thread::available_parallelism,
     time::Duration,
 };
 
 use fastrand::Rng;
-use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Rejection};
+use outrigger_core::{
+    Enforcement, Idle, Live, Moment, Observe, Rejection, stripe_count, thread_number,
+};
 use tokio::time::Instant;
 
-use self::threads::number_of_thread;
 use crate::{
     CircuitBreakerBuilder, CircuitBreakerEvent, CircuitBreakerPolicy, CircuitBreakerSnapshot,
     Permit, State, StateChange, WeakCircuitBreaker, WindowCounts,
@@ -90,7 +88,8 @@ impl<O> CircuitBreaker<O> {
         observer: Arc<O>,
         rng: Rng,
     ) -> Self {
-        let stripes = stripe_count();
+        // Twice as many, since a runtime has other threads beside its workers.
+        let stripes = 2 * stripe_count();
         let shared = Arc::new(Shared {
             engine: Engine::new(policy.get(), Instant::now(), stripes, rng),
             policy,
@@ -115,14 +114,6 @@ impl<O> CircuitBreaker<O> {
     }
 }
 
-/// Two stripes for each processor, since a runtime has other threads beside its workers; a power of
-/// two.
-fn stripe_count() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    let processors = || available_parallelism().map_or(4, NonZeroUsize::get);
-    *COUNT.get_or_init(|| (2 * processors()).next_power_of_two().min(64))
-}
-
 impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
     /// Asks whether a call may pass.
     ///
@@ -136,7 +127,7 @@ impl<O: Observe<CircuitBreakerEvent>> CircuitBreaker<O> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "measured: a third of the cost is moves")]
     pub fn try_acquire(&self) -> Result<Permit<O>, Rejection> {
-        let stripe = &self.stripes[number_of_thread() & (self.stripes.len() - 1)];
+        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
         let shared = &*stripe.shared;
         shared.follow_policy();
         if shared.engine.is_disabled() {

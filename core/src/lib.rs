@@ -14,6 +14,7 @@
 //! | [`Keyed`], [`Idle`] | state per key, capped, with idle keys evicted |
 //! | [`Moment`] | one look at the clock for all layers that a call passes at once |
 //! | [`AttemptContext`], [`CarryContext`], [`Criticality`] | what an attempt knows of its logical call |
+//! | [`stripe_count`], [`thread_number`] | which stripe of a value is a thread's own |
 //!
 //! # Example
 //!
@@ -82,6 +83,7 @@ mod policy;
 mod rejection;
 #[cfg(feature = "schema")]
 mod schema;
+mod stripe;
 
 pub use classify::{Classify, ErrorsAreFailures};
 pub use completion::{Complete, End, OnResponse, TrackCompletion};
@@ -95,6 +97,7 @@ pub use observe::Observe;
 pub use outcome::Outcome;
 pub use policy::InvalidPolicy;
 pub use rejection::{Rejection, RejectionKind};
+pub use stripe::{stripe_count, thread_number};
 
 #[cfg(feature = "http")]
 pub use classify::{GrpcStatus, HttpStatus};

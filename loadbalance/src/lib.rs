@@ -186,7 +186,6 @@ mod event;
 mod future;
 mod hash;
 mod held;
-mod lane;
 mod picker;
 mod policy;
 mod report;

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use outrigger_core::{Live, Rejection, Tried};
+use outrigger_core::{Live, Rejection, Tried, stripe_count, thread_number};
 use tokio::time::Instant;
 
 use crate::{
@@ -12,10 +12,12 @@ use crate::{
     call::Call,
     engine::{Clock, Fleet, LazyNow, Load, Node, Seated, Shown},
     hash::mix,
-    lane::{lanes_of_machine, number_of_thread},
     picker::{Candidates, Filter, Home, Index, Roll},
     roster::Roster,
 };
+
+/// Threads count in so many lanes at most, since each endpoint has a cache line in each of them.
+const MOST_LANES: usize = 8;
 
 /// What all handles of a balancer share.
 ///
@@ -103,7 +105,7 @@ impl<S> Shared<S> {
         let policy = live.get();
         let seed = policy.seed().unwrap_or_else(|| fastrand::u64(..));
         let is_seeded = policy.seed().is_some();
-        let lanes = lanes_of_machine();
+        let lanes = stripe_count().min(MOST_LANES);
         let fleet = Arc::new(Fleet::new(Clock::starting(Instant::now()), &policy));
         let snapshot = Snapshot {
             table: Arc::new(Table { roll: Roll::empty(lanes), spots: Box::default() }),
@@ -155,7 +157,7 @@ impl<S> Shared<S> {
     where
         S: Clone,
     {
-        let lane = number_of_thread() & (self.lanes - 1);
+        let lane = thread_number() & (self.lanes - 1);
         loop {
             let mut snapshot = self.snapshot.load();
             if snapshot.version != self.live.version() {

@@ -240,7 +240,6 @@ mod criticality;
 mod keys;
 mod panel;
 mod settings;
-mod stripe;
 mod sync;
 mod waiters;
 mod weak;

@@ -10,14 +10,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use outrigger_core::{Live, Moment};
+use outrigger_core::{Live, Moment, stripe_count, thread_number};
 
 pub use self::policy::{RetryBudgetPolicy, RetryBudgetPolicyBuilder};
 use self::{
     engine::Engine,
     policy::{Ratio, Rule},
 };
-use crate::stripe::{stripe_count, stripe_of_thread};
 
 /// Limits further attempts, retries and backup requests alike, to a share of the calls.
 ///
@@ -90,7 +89,7 @@ impl RetryBudget {
     /// Counts a call: once, however many attempts it makes.
     #[inline]
     pub fn record_call(&self) {
-        if self.shared.engine.record_call(stripe_of_thread()) {
+        if self.shared.engine.record_call(thread_number()) {
             self.collect();
         }
     }

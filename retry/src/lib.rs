@@ -181,7 +181,6 @@ mod retry;
 mod sent;
 mod timeout;
 
-mod stripe;
 mod sync;
 
 pub use backoff::{Backoff, Jitter, JitterSeeds, Waits};

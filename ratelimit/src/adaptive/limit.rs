@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use outrigger_core::{Enforcement, Idle, Live, Moment, Observe, Outcome, Rejection};
+use outrigger_core::{
+    Enforcement, Idle, Live, Moment, Observe, Outcome, Rejection, stripe_count, thread_number,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -15,7 +17,6 @@ use super::{
 };
 use crate::{
     Asking, ConcurrencyLimit, ConcurrencyLimitEvent, ConcurrencyRefusal, CutShort, Entry,
-    stripe::{stripe_count, stripe_of_thread},
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, TryLockError},
 };
 
@@ -243,7 +244,7 @@ impl<O: Observe<AdaptiveLimitEvent>> AdaptiveLimit<O> {
     }
 
     fn stripe(&self) -> &Arc<Stripe<O>> {
-        &self.stripes[stripe_of_thread() & (self.stripes.len() - 1)]
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
     }
 }
 

@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection};
+use outrigger_core::{
+    Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection, stripe_count, thread_number,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +15,6 @@ use super::{
 };
 use crate::{
     LAYER,
-    stripe::{stripe_count, stripe_of_thread},
     sync::{AtomicU64, Mutex, Ordering, PoisonError},
 };
 
@@ -236,7 +237,7 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConcurrencyLimit<O> {
     }
 
     fn stripe(&self) -> &Arc<Stripe<O>> {
-        &self.stripes[stripe_of_thread() & (self.stripes.len() - 1)]
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
     }
 }
 

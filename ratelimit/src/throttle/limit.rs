@@ -1,7 +1,9 @@
 use std::{fmt, sync::Arc};
 
 use fastrand::Rng;
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection};
+use outrigger_core::{
+    Criticality, Enforcement, Idle, Live, Moment, Observe, Rejection, stripe_count, thread_number,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +15,6 @@ use super::{
 };
 use crate::{
     LAYER,
-    stripe::{stripe_count, stripe_of_thread},
     sync::{AtomicU64, Mutex, Ordering, PoisonError},
 };
 
@@ -144,7 +145,7 @@ impl<O: Observe<ClientThrottleEvent>> ClientThrottle<O> {
     ///
     /// A [`Rejection`] with the reason [`THROTTLED`].
     pub fn try_acquire(&self, criticality: Criticality) -> Result<ThrottlePermit<O>, Rejection> {
-        let stripe = &self.stripes[stripe_of_thread() & (self.stripes.len() - 1)];
+        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
         let shared = &*stripe.shared;
         shared.follow_policy();
         let enforcement = shared.engine.enforcement();

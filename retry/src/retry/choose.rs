@@ -2,10 +2,10 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use outrigger_core::{
     Enforcement, Idle, Keyed, Live, Method, MethodRef, NameMethod, Observe, PerMethod,
+    stripe_count, thread_number,
 };
 
 use super::{Retry, RetryBuilder, RetryEvent, RetryPolicy};
-use crate::stripe::{stripe_count, stripe_of_thread};
 
 /// A [`Retry`] with its policy as it is now: what one call is governed by, from its begin to its
 /// end. Clones are counted, not copied.
@@ -135,7 +135,7 @@ impl<Request, O: Observe<RetryEvent>> ChooseRetry<Request> for OneRetry<O> {
 
     #[inline]
     fn choose(&mut self, _request: &Request) -> Option<CurrentRetry<O>> {
-        let stripe = stripe_of_thread() & (self.stripes.len() - 1);
+        let stripe = thread_number() & (self.stripes.len() - 1);
         if self.stripes[stripe].is_old() {
             self.refresh();
         }

@@ -1,25 +1,31 @@
-//! Which lane the present thread counts in, so that threads at work do not share cache lines.
+//! Which stripe the present thread uses of a value that is cut into several, so that threads at
+//! work write to no common cache line.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread::available_parallelism,
 };
 
-/// As many lanes as threads can run at a time, up to eight; a power of two, so that choosing one
-/// takes no division.
-pub(crate) fn lanes_of_machine() -> usize {
-    available_parallelism().map_or(1, NonZeroUsize::get).min(8).next_power_of_two()
+/// How many stripes suffice here: as many as threads can run at a time, four where that is not
+/// known, at most 16. A power of two, so that choosing one takes no division.
+#[must_use]
+pub fn stripe_count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    let count = || available_parallelism().map_or(4, NonZeroUsize::get).min(16).next_power_of_two();
+    *COUNT.get_or_init(count)
 }
 
 /// The number of the present thread, from 0: the smallest that no other living thread has.
 ///
 /// Given back when the thread ends, so that the workers of a runtime, which live together, have
-/// numbers in a row and no two of them a lane in common while there are enough lanes.
+/// numbers in a row and no two of them a stripe in common while there are enough. Modulo the number
+/// of stripes it says which one is the thread's.
 #[inline]
-pub(crate) fn number_of_thread() -> usize {
+#[must_use]
+pub fn thread_number() -> usize {
     std::thread_local! {
         static NUMBER: Number = Number::take();
     }
@@ -73,7 +79,7 @@ mod tests {
         let numbers: HashSet<_> = scope(|scope| {
             let number = || {
                 all_here.wait();
-                let number = number_of_thread();
+                let number = thread_number();
                 all_here.wait();
                 number
             };
@@ -85,7 +91,7 @@ mod tests {
 
     #[test]
     fn numbers_of_threads_that_are_gone_are_given_again() {
-        let largest = (0..1_000).map(|_| spawn(number_of_thread).join().unwrap()).max();
+        let largest = (0..1_000).map(|_| spawn(thread_number).join().unwrap()).max();
         // Other tests run beside this one, but not a thousand.
         assert!(largest.unwrap() < 500, "{largest:?}");
     }
