@@ -45,7 +45,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("balance_p2c_10", balanced(10, Picker::least_pending())),
         case("balance_p2c_ewma_10", balanced(10, Picker::peak_ewma())),
         case("ring_lookup_1000", lookup(1_000, ring(160))),
+        case("ring_pick_1000", pick(1_000, ring(160))),
         case("maglev_lookup_1000", lookup(1_000, Picker::maglev())),
+        case("maglev_pick_1000", pick(1_000, Picker::maglev())),
         case("client_stack_no_observe", Cloned(client_stack())),
         case("client_stack_composed_no_observe", Cloned(composed(&Governance::new(policies())))),
         case("stack_disabled", Cloned(composed(&Governance::new(all_disabled())))),
@@ -158,8 +160,18 @@ const fn ring(points_per_weight: u32) -> Picker {
     Picker::ConsistentHash { points_per_weight, load_bound: None, without_key: WithoutKey::Random }
 }
 
-/// Picks by key, with all that a pick does: it counts the call and gives a service out.
+/// Looks up whose a key is, as the peers do; begins no call.
 fn lookup(endpoints: usize, picker: Picker) -> impl Calls {
+    let balance = balance(endpoints, picker);
+    let mut number = 0;
+    Plain(move |_| {
+        number += 1;
+        black_box(balance.owner_of(HashKey::of(mixed(number).to_le_bytes())));
+    })
+}
+
+/// Picks by key, with all that a pick does: it counts the call and gives a service out.
+fn pick(endpoints: usize, picker: Picker) -> impl Calls {
     let balance = balance(endpoints, picker);
     let mut number = 0;
     Plain(move |_| {

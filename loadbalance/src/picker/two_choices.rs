@@ -57,11 +57,11 @@ impl TwoChoices {
     }
 
     #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "loads need no more")]
     fn load(&self, index: u32, candidates: &Candidates<'_>) -> f64 {
         let factor = self.factors.get(index as usize).copied().map_or(1.0, f64::from);
         let (calls, load) = candidates.calls_and_load(index);
-        // Four thousand million are as many as any more, and fewer bits take fewer instructions.
-        let pending = f64::from(u32::try_from(calls).unwrap_or(u32::MAX)) * factor;
+        let pending = calls as f64 * factor;
         match self.load {
             Load::Pending if load.is_penalised(candidates.lazy_now()) => AVOIDED + pending,
             Load::Pending => pending,
