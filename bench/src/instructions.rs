@@ -160,6 +160,25 @@ fn read(file: &Path) -> Result<Option<Counts>, String> {
     }
 }
 
+/// The committed counts as a table of the page of results; `None` if there are none to read.
+#[cfg(feature = "peers")]
+pub(crate) fn table(file: &Path) -> Option<String> {
+    use std::fmt::Write as _;
+
+    let counts = read(file).ok().flatten()?;
+    let mut text = format!(
+        "Instructions of a call through each layer over an inner service that is ready at once, \
+         counted by callgrind over {CALLS} calls with paused time: {}, {}. CI compares.\n\n\
+         `cargo run --release -p outrigger-bench --no-default-features -- instructions`\n\n\
+         | name | instructions |\n| --- | --- |\n",
+        counts.rustc, counts.architecture,
+    );
+    for (name, count) in &counts.instructions_per_call {
+        let _ = writeln!(text, "| {name} | {count:.0} |");
+    }
+    Some(text)
+}
+
 struct Comparison {
     text: String,
     is_far: bool,
@@ -226,6 +245,16 @@ mod tests {
             assert!(far.is_far);
             assert!(far.text.contains("100.0") && far.text.contains(&format!("{count:.1}")));
         }
+    }
+
+    #[cfg(feature = "peers")]
+    #[test]
+    fn the_baseline_is_shown_row_by_row() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
+        let text = table(Path::new(file)).expect("it is committed");
+        let is_row = |line: &str| line.starts_with("| timeout | ") && !line.contains(" 0 |");
+        assert!(text.lines().any(is_row), "{text}");
+        assert_eq!(table(Path::new("no such file")), None);
     }
 
     #[test]

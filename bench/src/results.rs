@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, io, path::Path};
 
 use crate::{
-    instructions::rustc,
+    instructions::{self, rustc},
     row::{Row, read, table},
     targets,
 };
@@ -31,7 +31,8 @@ const GROUPS: &[(&str, &str)] = &[
 
 /// Writes `page` from the rows of `file`.
 pub(crate) fn write(file: &Path, page: &Path, date: &str) -> io::Result<()> {
-    fs::write(page, text(&read(file)?, date, &machine()))
+    let counts = instructions::table(&file.with_file_name("instructions.json"));
+    fs::write(page, text(&read(file)?, counts.as_deref(), date, &machine()))
 }
 
 /// Today, as far as this machine knows.
@@ -68,7 +69,7 @@ fn versions() -> String {
 
 /// What was aimed at, as a table.
 pub(crate) fn aims(rows: &[Row]) -> String {
-    let mut page = String::from("| target | measured | at most | |\n| --- | --- | --- | --- |\n");
+    let mut page = String::from("| target | measured | aimed at | |\n| --- | --- | --- | --- |\n");
     for target in targets::all(rows) {
         let _ = writeln!(page, "| {} |", target.cells().join(" | "));
     }
@@ -84,7 +85,7 @@ fn machine() -> String {
     format!("{model}, {cores} cores, {}", rustc())
 }
 
-fn text(rows: &[Row], date: &str, machine: &str) -> String {
+fn text(rows: &[Row], counts: Option<&str>, date: &str, machine: &str) -> String {
     let mut page = format!(
         "# Results\n\nWritten by `cargo run --release -p outrigger-bench -- report`, {date}, on {machine}. \
          Times of this machine say little; what counts are the ratios of one run, and what is \
@@ -94,6 +95,9 @@ fn text(rows: &[Row], date: &str, machine: &str) -> String {
         versions(),
     );
     let _ = write!(page, "\n## Targets\n\n{}", aims(rows));
+    if let Some(counts) = counts {
+        let _ = write!(page, "\n## instructions\n\n{counts}");
+    }
     for (group, about) in GROUPS.iter().copied().chain(crate::sim::ABOUT) {
         let of: Vec<Row> = rows.iter().filter(|row| row.group == group).cloned().collect();
         if of.is_empty() {
@@ -130,9 +134,10 @@ mod tests {
             value: 7.0,
             unit: "ms".to_owned(),
         };
-        let page = text(&[row], "2026-01-01", "a machine");
+        let page = text(&[row], Some("counted\n"), "2026-01-01", "a machine");
         assert!(page.contains("## tail") && page.contains("-- tail`"), "{page}");
         assert!(page.contains("| fixed | outrigger | 7 |"), "{page}");
         assert!(!page.contains("## storm"), "{page}");
+        assert!(page.contains("## instructions\n\ncounted\n"), "{page}");
     }
 }

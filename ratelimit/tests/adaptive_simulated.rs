@@ -51,20 +51,23 @@ async fn within_ten_seconds_of_a_change_each_algorithm_is_near_the_capacity() {
         let overloaded: Vec<f64> =
             seen.iter().filter(|seen| seen.is_overloaded()).map(Seen::ratio).collect();
         assert!(overloaded.len() >= 45, "the limit is reached in most phases");
+        // Above by the queue that is kept, one to two calls where ten have room, and by the 8 % that
+        // a latency is not known to be above normal: 1.95 standard errors of windows of 50 calls.
         for ratio in &overloaded {
-            assert!((0.8..=1.4).contains(ratio), "{algorithm:?}: {ratio:.2} of the capacity");
+            assert!((0.95..=1.4).contains(ratio), "{algorithm:?}: {ratio:.2} of the capacity");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_settles_within_a_quarter_of_the_capacity() {
+async fn the_default_settles_within_a_fifth_of_the_capacity() {
     let seen = changes(LimitAlgorithm::default());
     let ratios: Vec<f64> =
         seen.iter().filter(|seen| seen.is_overloaded()).map(Seen::ratio).collect();
     #[expect(clippy::cast_precision_loss, reason = "few phases")]
     let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-    assert!((1.0..=1.25).contains(&mean), "{mean:.3} of the capacity");
+    // The queue of one to two calls is 1.05 to 1.2 of these capacities; what is not certain, the rest.
+    assert!((1.0..=1.2).contains(&mean), "{mean:.3} of the capacity");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,10 +91,10 @@ async fn two_hours_of_saturation_do_not_move_it() {
         let reports: Vec<Report> = (0..12).map(|_| server.run(&phase)).collect();
         let right = oracle(&[phase], 3)[0].served;
         let fixed = reports.iter().map(|report| report.settled.mean_limit).sum::<f64>() / 12.0;
-        assert!((20.0..=27.0).contains(&fixed), "{algorithm:?} settled at {fixed}");
+        assert!((20.0..=26.0).contains(&fixed), "{algorithm:?} settled at {fixed}");
         for report in reports {
             let off = report.settled.mean_limit / fixed - 1.0;
-            assert!(off.abs() <= 0.15, "{algorithm:?} went from {fixed} by {off}");
+            assert!(off.abs() <= 0.1, "{algorithm:?} went from {fixed} by {off}");
             assert!(f64::from(report.served) >= 0.98 * f64::from(right), "{algorithm:?}");
         }
     }
@@ -110,7 +113,7 @@ async fn two_idle_hours_do_not_move_it_either() {
         assert!(after >= 20 && after * 10 >= before * 8, "{algorithm:?}: {before} to {after}");
         let again = server.run(&phase(MINUTE, 20, 1.5));
         assert!(
-            (20.0..=28.0).contains(&again.settled.mean_limit),
+            (20.0..=26.0).contains(&again.settled.mean_limit),
             "{algorithm:?}: {}",
             again.settled.mean_limit
         );
@@ -140,7 +143,7 @@ async fn noise_failures_slower_work_and_bursts_are_no_overload() {
                 }
             }
         }
-        // Where nine of ten calls are hits, a window tells least.
+        // Where nine of ten calls are hits, a window tells least: see `AdaptiveLimitPolicy`.
         let (share, least) = if takes == Takes::Bimodal { (6, 0.4) } else { (8, 0.6) };
         assert!(well * 10 >= of * share, "{takes:?}: {well} of {of} are well");
         assert!(worst >= least, "{takes:?}: {worst:.2} of the right goodput");

@@ -41,7 +41,7 @@ use crate::{
 /// of the mean where latencies vary by half, 1 where they are exponential, more where a cache
 /// answers nine calls of ten. A window takes as many calls more as calls vary more than exponential
 /// ones, eight times `min_samples` at most; the latency of the last windows is smoothed by a Kalman
-/// filter; and only what is above normal by 1.5 standard errors is taken for a queue. The limit
+/// filter; and only what is above normal by 1.95 standard errors is taken for a queue. The limit
 /// falls by at most a third before windows have shown that fewer calls are done faster.
 ///
 /// **Drops** that come whatever the limit, from a replica that is broken or by the callers' own

@@ -47,8 +47,8 @@ impl<S> Spare<S> {
     where
         S: Clone,
     {
-        let is_again = mem::replace(&mut self.is_used, true);
-        if !is_again || !mem::needs_drop::<S>() {
+        // What holds nothing costs nothing to clone.
+        if !mem::needs_drop::<S>() || !mem::replace(&mut self.is_used, true) {
             return Further { service: Some(inner.clone()), shelf: None };
         }
         let place = self.shelf.get_or_insert_default();
@@ -87,9 +87,10 @@ impl<S> Further<S> {
 
 impl<S> Drop for Further<S> {
     fn drop(&mut self) {
-        if let (Some(service), Some(shelf)) = (self.service.take(), self.shelf.take()) {
+        let Some(place) = self.shelf.take() else { return };
+        if let Some(service) = self.service.take() {
             // What was there before, or found no room, is dropped here, with no lock held.
-            drop(put(&shelf, Some(service)));
+            drop(put(&place, Some(service)));
         }
     }
 }

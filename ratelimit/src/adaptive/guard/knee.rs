@@ -204,3 +204,109 @@ impl History {
         self.contradicts(other, best)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window with so many calls in flight at a callee that has room for `capacity`, each of which
+    /// takes a second: the mean of a hundred.
+    fn window(calls: f64, capacity: f64) -> Point {
+        let latency = (calls / capacity).max(1.0).ln();
+        Point { calls: calls.ln(), latency, count: 100.0, is_bound: true }
+    }
+
+    fn history(calls: impl IntoIterator<Item = u32>, capacity: f64) -> History {
+        let mut history = History::new(Noise::new());
+        calls.into_iter().for_each(|calls| history.push(window(f64::from(calls), capacity)));
+        history
+    }
+
+    /// How wide the places are at which a capacity is sought.
+    fn grid(history: &History) -> f64 {
+        let (fewest, most) = history.fewest_and_most();
+        (most - fewest) / f64::from(TRIED)
+    }
+
+    #[test]
+    fn the_capacity_is_found_where_the_latency_begins_to_grow() {
+        for capacity in [10.0_f64, 20.0, 30.0] {
+            let history = history(5..=40, capacity);
+            let best = history.best().expect("windows enough");
+            assert!((best.capacity - capacity.ln()).abs() <= grid(&history), "{best:?}");
+            assert!(best.normal.abs() < grid(&history), "{best:?}");
+            assert!(history.contradicts(&history.none_queues(), &best));
+            assert!(history.contradicts(&history.all_queue(), &best));
+        }
+    }
+
+    #[test]
+    fn where_no_window_had_a_queue_it_is_said_so_and_the_other_way_round() {
+        let flat = history(5..=19, 20.0);
+        assert!(flat.tells_apart(&flat.all_queue(), &flat.none_queues()));
+        assert!(!flat.doubts(&flat.none_queues(), &flat.best().expect("enough")));
+        let steep = history(21..=60, 20.0);
+        assert!(steep.contradicts(&steep.none_queues(), &steep.best().expect("enough")));
+        assert!(!steep.doubts(&steep.all_queue(), &steep.best().expect("enough")));
+    }
+
+    #[test]
+    fn windows_alike_tell_nothing_apart_and_two_tell_nothing_at_all() {
+        let alike = history([30; 20], 20.0);
+        assert!(!alike.tells_apart(&alike.all_queue(), &alike.none_queues()));
+        assert!(history([5, 40], 20.0).best().is_none());
+    }
+
+    #[test]
+    fn of_a_normal_latency_that_is_known_the_capacity_may_be_below_all_windows() {
+        let history = history(25..=40, 20.0);
+        let knee = history.with_normal(0.0);
+        assert!((knee.capacity - 20_f64.ln()).abs() < 0.01, "{knee:?}");
+        assert!((knee.latency_at(40_f64.ln()) - 2_f64.ln()).abs() < 0.01, "{knee:?}");
+    }
+
+    #[test]
+    fn a_mean_of_more_calls_weighs_more() {
+        let mut history = History::new(Noise::new());
+        let point = |latency, count| Point { calls: 1.0, latency, count, is_bound: true };
+        history.push(point(0.0, 100.0));
+        history.push(point(1.0, 400.0));
+        // Four to one, but for what no latency is measured better than.
+        let mean = history.none_queues().normal;
+        assert!((0.74..0.8).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn the_last_fifty_windows_count() {
+        let mut history = history([40; 50], 20.0);
+        (0..50).for_each(|step| history.push(window(f64::from(5 + step % 10), 20.0)));
+        assert_eq!(history.len(), 50);
+        let (_, most) = history.fewest_and_most();
+        assert!(most < 15_f64.ln(), "{most}");
+    }
+
+    #[test]
+    fn windows_that_kept_nobody_out_can_be_left_out() {
+        let mut history = history(5..=10, 20.0);
+        history.push(Point { is_bound: false, ..window(80.0, 20.0) });
+        assert_eq!(history.only_bound().len(), 6);
+        assert!(history.only_bound().fewest_and_most().1 < 11_f64.ln());
+    }
+
+    #[test]
+    fn what_varies_beside_the_latency_makes_a_contradiction_need_more() {
+        // The calls in flight of a window are not the same all the time: the fit is never exact.
+        let mut rough = history(15..=25, 20.0);
+        for step in 0..11 {
+            let up = if step % 2 == 0 { 0.35 } else { -0.35 };
+            let point = window(f64::from(15 + step), 20.0);
+            rough.push(Point { latency: point.latency + up, ..point });
+        }
+        let best = rough.best().expect("enough");
+        assert!(rough.excess(&best) > 2.0, "{}", rough.excess(&best));
+        assert!(!rough.contradicts(&rough.none_queues(), &best));
+        let smooth = history(15..=25, 20.0);
+        let best = smooth.best().expect("enough");
+        assert!((smooth.excess(&best) - 1.0).abs() < 1e-9);
+    }
+}

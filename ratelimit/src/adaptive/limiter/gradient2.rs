@@ -76,4 +76,20 @@ mod tests {
         let slow = LimitSample::new(100.0, Duration::from_secs(60), Duration::from_millis(1));
         assert!(Gradient2::new().next_limit(&slow) >= 90.0);
     }
+
+    #[test]
+    fn a_step_up_grows_to_five_times_with_the_windows_in_which_the_limit_grew() {
+        let well = LimitSample::new(100.0, Duration::from_secs(1), Duration::from_secs(1));
+        let after = |growing| Gradient2::new().next_limit(&LimitSample { growing, ..well });
+        assert!((after(0) - 102.0).abs() < 1e-9 && (after(u32::MAX) - 110.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_latency_alone_cuts_no_further_than_is_confirmed_and_a_drop_does() {
+        let slow = LimitSample::new(100.0, Duration::from_secs(3), Duration::from_secs(1));
+        let slow = LimitSample { confirmed: 95.0, ..slow };
+        assert!((Gradient2::new().next_limit(&slow) - 95.0).abs() < 1e-9);
+        let dropping = LimitSample { dropped: 10, ..slow };
+        assert!((Gradient2::new().next_limit(&dropping) - 90.0).abs() < 1e-9);
+    }
 }

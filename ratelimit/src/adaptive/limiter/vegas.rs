@@ -82,4 +82,19 @@ mod tests {
         let all_well = LimitSample::new(5.0, Duration::from_secs(1), Duration::from_secs(1));
         assert_eq!(Vegas::new().next_limit(&LimitSample { dropped: 10, ..all_well }), 4.0);
     }
+
+    #[test]
+    fn a_step_up_grows_to_five_times_with_the_windows_in_which_the_limit_grew() {
+        let well = LimitSample::new(100.0, Duration::from_secs(1), Duration::from_secs(1));
+        let after = |growing| Vegas::new().next_limit(&LimitSample { growing, ..well });
+        assert_eq!((after(0), after(u32::MAX)), (104.0, 120.0));
+    }
+
+    #[test]
+    fn a_latency_alone_cuts_no_further_than_is_confirmed_and_a_drop_does() {
+        let slow = LimitSample::new(100.0, Duration::from_secs(3), Duration::from_secs(1));
+        let slow = LimitSample { confirmed: 95.0, ..slow };
+        assert_eq!(Vegas::new().next_limit(&slow), 95.0);
+        assert!(Vegas::new().next_limit(&LimitSample { dropped: 10, ..slow }) < 95.0);
+    }
 }
