@@ -51,7 +51,7 @@ where
 
 impl<S, R, P, C, O, Request> Future for RetryFuture<S, R, P, C, O, Request>
 where
-    S: Service<R::Sent>,
+    S: Service<R::Sent> + Clone,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
     P: Protocol<R::Sent, S::Response, S::Error>,

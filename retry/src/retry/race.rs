@@ -117,7 +117,7 @@ fn next_backup<O>(retry: &CurrentRetry<O>, plan: &Plan, now: Instant) -> Option<
 
 impl<S, R, P, C, O, Request> Race<S, R, P, C, O, Request>
 where
-    S: Service<R::Sent>,
+    S: Service<R::Sent> + Clone,
     S::Error: From<Rejection>,
     R: CloneRequest<Request>,
     P: Protocol<R::Sent, S::Response, S::Error>,
@@ -421,7 +421,7 @@ where
         if let Err(error) = readiness {
             let sent = this.parts.protocol.advice(Err(&error)).sent;
             // The inner service is broken for good, as tower has it.
-            this.parts.further = Further::NONE;
+            this.parts.further = Further::None;
             this.plan.stop(StopReason::NotReady);
             retry.tell(RetryEvent::Stopped { reason: StopReason::NotReady });
             self.keep_failure(sent, Err(error));
@@ -445,7 +445,7 @@ where
             more.beside.push(Box::pin(attempt));
         }
         if this.parts.kept.is_none() {
-            this.parts.further = Further::NONE;
+            this.parts.further = Further::None;
         } else if let Some(now) = now {
             *this.backup_at = next_backup(this.retry, this.plan, now);
         }

@@ -127,7 +127,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         // which mostly goes unused: a channel's first poll allocates, and here it has that behind it.
         let further = match kept {
             Some(_) => self.spare.service(&self.inner),
-            None => Further::NONE,
+            None => Further::None,
         };
         let response = self.inner.call(sent);
         let parts = Parts {

@@ -1,31 +1,28 @@
-//! What one call leaves to the next of the same service, so that the next need not make it.
+//! What the calls of a service have in common, so that the next need not make it.
 
 use std::{
     mem,
-    sync::{Arc, Mutex, TryLockError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use outrigger_core::Tried;
 
-/// What the last calls of a service left over.
+/// What the calls of a service have in common or leave over.
 #[derive(Debug)]
 pub(super) struct Spare<S> {
     tried: Option<Tried>,
     /// Made by the second call: who calls each clone of a service once would only pay for it.
-    shelf: Option<Arc<Shelf<S>>>,
+    model: Option<Arc<Mutex<S>>>,
     is_used: bool,
 }
 
-/// Holds a clone of the inner service that was never polled: such a one holds nothing back.
-type Shelf<S> = Mutex<Option<S>>;
-
 impl<S> Default for Spare<S> {
     fn default() -> Self {
-        Self { tried: None, shelf: None, is_used: false }
+        Self { tried: None, model: None, is_used: false }
     }
 }
 
-/// A clone has nothing: two that had the same could not use it.
+/// A clone has nothing: threads that call clones of a service share no cache line.
 impl<S> Clone for Spare<S> {
     fn clone(&self) -> Self {
         Self::default()
@@ -41,56 +38,41 @@ impl<S> Spare<S> {
         tried
     }
 
-    /// A clone of `inner` for further attempts: the one that the last call had no need of. To clone
-    /// a channel allocates.
+    /// What further attempts are made with: a clone of `inner`, or who has one made when there is
+    /// such an attempt. To clone a channel allocates, and most calls have one attempt.
     pub(super) fn service(&mut self, inner: &S) -> Further<S>
     where
         S: Clone,
     {
         // What holds nothing costs nothing to clone.
         if !mem::needs_drop::<S>() || !mem::replace(&mut self.is_used, true) {
-            return Further { service: Some(inner.clone()), shelf: None };
+            return Further::Own(inner.clone());
         }
-        let place = self.shelf.get_or_insert_default();
-        let service = put(place, None).unwrap_or_else(|| inner.clone());
-        Further { service: Some(service), shelf: Some(Arc::clone(place)) }
+        let model = self.model.get_or_insert_with(|| Arc::new(Mutex::new(inner.clone())));
+        Further::Model(Arc::clone(model))
     }
 }
 
-/// Changes what is on the shelf. Who finds somebody there goes on without: nobody waits.
-fn put<S>(shelf: &Shelf<S>, service: Option<S>) -> Option<S> {
-    match shelf.try_lock() {
-        Ok(mut shelf) => mem::replace(&mut *shelf, service),
-        Err(TryLockError::Poisoned(poisoned)) => mem::replace(&mut *poisoned.into_inner(), service),
-        Err(TryLockError::WouldBlock) => service,
-    }
-}
-
-/// What further attempts of a call are made with. Left to the next call, if it was not needed.
+/// What further attempts of a call are made with.
 #[derive(Debug)]
-pub(super) struct Further<S> {
-    service: Option<S>,
-    shelf: Option<Arc<Shelf<S>>>,
+pub(super) enum Further<S> {
+    /// There can be no further attempt.
+    None,
+    Own(S),
+    /// Never polled, and so holds no place back. Locked while it is cloned: it need not be `Sync`.
+    Model(Arc<Mutex<S>>),
 }
 
-impl<S> Further<S> {
-    /// None of it: there can be no further attempt.
-    pub(super) const NONE: Self = Self { service: None, shelf: None };
-
-    /// The service, to be polled: from now on it is left to nobody, since one that is ready may
-    /// hold a place back.
+impl<S: Clone> Further<S> {
+    /// The service, to be polled.
     pub(super) fn service(&mut self) -> Option<&mut S> {
-        self.shelf = None;
-        self.service.as_mut()
-    }
-}
-
-impl<S> Drop for Further<S> {
-    fn drop(&mut self) {
-        let Some(place) = self.shelf.take() else { return };
-        if let Some(service) = self.service.take() {
-            // What was there before, or found no room, is dropped here, with no lock held.
-            drop(put(&place, Some(service)));
+        if let Self::Model(model) = self {
+            let own = model.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            *self = Self::Own(own);
+        }
+        match self {
+            Self::Own(service) => Some(service),
+            _ => None,
         }
     }
 }
@@ -113,31 +95,26 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_was_not_polled_serves_the_next_call() {
-        let (clones, mut left) = (Arc::default(), Spare::default());
+    fn calls_with_one_attempt_clone_nothing() {
+        let (clones, mut spare) = (Arc::default(), Spare::default());
         let inner = Counted(Arc::clone(&clones));
-        (0..10).for_each(|_| drop(left.service(&inner)));
-        // One for the first call, which leaves nothing, and one for all others.
+        (0..10).for_each(|_| drop(spare.service(&inner)));
+        // One for the first call, and the model for all others.
         assert_eq!(clones.load(Ordering::Relaxed), 2);
     }
 
     #[test]
-    fn a_service_that_was_polled_is_left_to_nobody() {
-        let (clones, mut left) = (Arc::default(), Spare::default());
+    fn each_call_with_more_attempts_has_one_clone_of_its_own() {
+        let (clones, mut spare) = (Arc::default(), Spare::default());
         let inner = Counted(Arc::clone(&clones));
-        (0..10).for_each(|_| assert!(left.service(&inner).service().is_some()));
-        assert_eq!(clones.load(Ordering::Relaxed), 10);
-    }
-
-    #[test]
-    fn calls_at_the_same_time_have_a_service_each() {
-        let (clones, mut left) = (Arc::default(), Spare::default());
-        let inner = Counted(Arc::clone(&clones));
-        drop(left.service(&inner));
-        let both = [left.service(&inner), left.service(&inner)];
-        assert_eq!(clones.load(Ordering::Relaxed), 3);
-        drop(both);
-        drop(left.service(&inner));
-        assert_eq!(clones.load(Ordering::Relaxed), 3, "one of the two was left");
+        drop(spare.service(&inner));
+        let mut calls = [spare.service(&inner), spare.service(&inner)];
+        assert_eq!(clones.load(Ordering::Relaxed), 2);
+        for call in &mut calls {
+            assert!(call.service().is_some());
+            assert!(call.service().is_some());
+        }
+        assert_eq!(clones.load(Ordering::Relaxed), 4);
+        assert!(Further::<Counted>::None.service().is_none());
     }
 }
