@@ -15,6 +15,7 @@ mod contention;
 mod figures;
 mod instructions;
 mod kit;
+mod lookup;
 mod overhead;
 #[cfg(feature = "peers")]
 mod pick;
@@ -60,6 +61,8 @@ enum What {
     /// What it costs to record a call, by how many are in the window.
     #[cfg(feature = "peers")]
     Window,
+    /// Finding what governs a method, quiet and while other policies are put in force.
+    Lookup,
     /// Picking an endpoint, by how many there are: cost, build, memory, balance, disruption.
     #[cfg(feature = "peers")]
     Pick,
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         What::Pick => vec![pick::run(quick)],
         #[cfg(feature = "peers")]
         What::Rpc => vec![rpc::run(quick)],
+        What::Lookup => vec![lookup::run(quick)],
         What::Tail => vec![sim::tail::run(quick)],
         What::Storm => vec![sim::storm::run(quick)],
         What::Metastable => vec![sim::storm::run_mongodb(quick)],
@@ -184,8 +188,8 @@ fn tell(report: &row::Report, json: Option<&Path>) -> Result<(), String> {
 fn all(quick: bool, json: Option<PathBuf>) -> Result<(), String> {
     let json = json.unwrap_or_else(|| "bench/results.json".into());
     let began = kit::Clock::now();
-    let measured: [fn(bool) -> row::Report; 4] =
-        [contention::run, window::run, pick::run, rpc::run];
+    let measured: [fn(bool) -> row::Report; 5] =
+        [contention::run, window::run, lookup::run, pick::run, rpc::run];
     let text = |error: std::io::Error| error.to_string();
     tell(&overhead::run(quick).map_err(text)?, Some(&json))?;
     for run in measured {

@@ -34,12 +34,14 @@ impl Method {
     }
 
     /// The service: for gRPC with its package, `shop.Orders`.
+    #[inline]
     #[must_use]
     pub fn service(&self) -> &str {
         &self.name[..self.service_len]
     }
 
     /// The method within the service.
+    #[inline]
     #[must_use]
     pub fn method(&self) -> &str {
         &self.name[self.service_len + 1..]
@@ -52,6 +54,7 @@ impl Method {
     }
 
     /// The borrowed form.
+    #[inline]
     #[must_use]
     pub fn as_ref(&self) -> MethodRef<'_> {
         MethodRef { service: self.service(), method: self.method() }

@@ -100,12 +100,11 @@ fn rows() -> Vec<Row<'static>> {
     let nothing = Governance::new(set("{}"));
     let disabled = Governance::new(set(&format!("{ALL}  enforcement: disabled\n")));
     let whole = governed.client(namer).layer(inner());
-    let (looked_up, mut reader) = (governed.clone(), governed.reader());
+    let looked_up = governed.clone();
     let mut rows = vec![
         Row::new("a bare service", calls(inner())),
         Row::new("a read of the clock", || _ = black_box(Instant::now())),
         Row::new("finding what governs a method", move || drop(black_box(looked_up.method(GET)))),
-        Row::new("finding it again", move || drop(black_box(reader.get(Some(GET))))),
         Row::new("a stack that no policy governs", calls(nothing.client(namer).layer(inner()))),
         Row::new("a stack of disabled policies", calls(disabled.client(namer).layer(inner()))),
         Row::new("a stack of all seven policies", calls(whole.clone())),
@@ -153,16 +152,11 @@ fn while_sets_are_swapped() {
                 thread::park_timeout(Duration::from_micros(20));
             }
         });
-        let (looked_up, mut reader) = (governed.clone(), governed.reader());
+        let looked_up = governed.clone();
         let (began, before) = (Instant::now(), governed.version());
-        medians(&mut [
-            Row::new("finding it while sets are swapped in", move || {
-                drop(black_box(looked_up.method(GET)));
-            }),
-            Row::new("finding it again meanwhile", move || {
-                drop(black_box(reader.get(Some(GET))));
-            }),
-        ]);
+        medians(&mut [Row::new("finding it while sets are swapped in", move || {
+            drop(black_box(looked_up.method(GET)));
+        })]);
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let sets = (governed.version() - before) as f64;
         println!("at {:.0} sets a second", sets / began.elapsed().as_secs_f64());

@@ -30,10 +30,18 @@ pub enum PolicyEvent {
 
 macro_rules! observe_all {
     ($($event:ty),+ $(,)?) => {
-        /// Whoever can be told all that governance does. Implemented for all who can.
-        pub trait ObserveGovernance: Clone $(+ Observe<$event>)+ {}
+        /// Whoever can be told all that governance does, on any thread. Implemented for all who
+        /// can.
+        pub trait ObserveGovernance:
+            Clone + Send + Sync + 'static $(+ Observe<$event>)+
+        {
+        }
 
-        impl<O> ObserveGovernance for O where O: Clone $(+ Observe<$event>)+ {}
+        impl<O> ObserveGovernance for O
+        where
+            O: Clone + Send + Sync + 'static $(+ Observe<$event>)+
+        {
+        }
     };
 }
 

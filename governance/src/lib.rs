@@ -169,6 +169,7 @@
 )]
 
 #[cfg(feature = "governance")]
+mod at_hand;
 mod current;
 #[cfg(feature = "governance")]
 mod document;
@@ -187,7 +188,6 @@ mod observed;
 #[cfg(feature = "governance")]
 mod problem;
 #[cfg(feature = "governance")]
-mod reader;
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "governance")]
@@ -226,7 +226,6 @@ pub use self::{
     governance::Governance,
     method::{Explained, MethodPolicy, ServicePolicy},
     problem::{InvalidPolicies, Problem},
-    reader::MethodReader,
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
         AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,

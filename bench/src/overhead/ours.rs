@@ -1,6 +1,6 @@
 //! Our layers, each alone and together.
 
-use std::time::Duration;
+use std::{hint::black_box, time::Duration};
 
 use outrigger::{Format, Governance, ObserveGovernance, PolicySet};
 use outrigger_circuitbreak::{
@@ -18,7 +18,10 @@ use outrigger_retry::{QuantileDelay, RetryLayer, RetryPolicy, TimeoutLayer};
 use tower::{Layer, Service, ServiceBuilder};
 
 use super::{HOUR, PLENTY};
-use crate::kit::{Calls, Case, Cloned, Fault, Inner, Plain, inner, mixed};
+use crate::{
+    kit::{Calls, Case, Cloned, Fault, Inner, Plain, inner, mixed},
+    lookup::{GET, all_disabled, all_policies},
+};
 
 const OURS: &str = "outrigger";
 
@@ -45,7 +48,17 @@ pub(crate) fn cases() -> Vec<Case> {
         case("maglev_lookup_1000", lookup(1_000, Picker::maglev())),
         case("client_stack_no_observe", Cloned(client_stack())),
         case("client_stack_composed_no_observe", Cloned(composed(&Governance::new(policies())))),
+        case("stack_disabled", Cloned(composed(&Governance::new(all_disabled())))),
+        case("stack_none", Cloned(composed(&Governance::new(PolicySet::default())))),
+        case("stack_all", Cloned(composed(&Governance::new(all_policies())))),
+        case("policy_lookup", looked_up()),
     ]
+}
+
+/// Finds what governs a method, and lets it go.
+fn looked_up() -> impl Calls {
+    let governance = Governance::new(all_policies());
+    Plain(move |_| drop(black_box(governance.method(GET))))
 }
 
 /// What records metrics, with the recorder that is installed.

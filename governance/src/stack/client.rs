@@ -188,6 +188,6 @@ where
             .carry(deadline())
             .observe(observer.clone())
             .layer(call);
-        Enter::new(self.around_calls.layer(call), wire, self.governance.reader())
+        Enter::new(self.around_calls.layer(call), wire, &self.governance)
     }
 }

@@ -10,7 +10,7 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use super::{Governed, Wire};
-use crate::{MethodReader, ObserveGovernance};
+use crate::{Governance, ObserveGovernance};
 
 /// The outside of a stack: finds what governs a call. All layers of the stack then share one look
 /// at the clock on the way in, and one on the way out.
@@ -18,18 +18,18 @@ use crate::{MethodReader, ObserveGovernance};
 pub struct Enter<S, W, O = ()> {
     inner: S,
     wire: W,
-    methods: MethodReader<O>,
+    governance: Governance<O>,
 }
 
 impl<S: Clone, W: Clone, O> Clone for Enter<S, W, O> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), &self.wire, self.methods.clone())
+        Self::new(self.inner.clone(), &self.wire, &self.governance)
     }
 }
 
 impl<S, W: Clone, O> Enter<S, W, O> {
-    pub(super) fn new(inner: S, wire: &W, methods: MethodReader<O>) -> Self {
-        Self { inner, wire: wire.clone(), methods }
+    pub(super) fn new(inner: S, wire: &W, governance: &Governance<O>) -> Self {
+        Self { inner, wire: wire.clone(), governance: governance.clone() }
     }
 }
 
@@ -48,11 +48,11 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
-        let state = self.methods.get(method);
-        let call = || EnterFuture { response: self.inner.call(Governed::new(request, state)) };
-        Moment::share(call)
+        let state = self.governance.resolve(method);
+        Moment::share(|| EnterFuture { response: self.inner.call(Governed::new(request, state)) })
     }
 }
 
@@ -71,6 +71,7 @@ pub struct EnterFuture<F> {
 impl<F: Future> Future for EnterFuture<F> {
     type Output = F::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         Moment::share(|| self.project().response.poll(cx))
     }
@@ -92,6 +93,7 @@ where
         self.0.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Governed<R, O>) -> Self::Future {
         Moment::leave(|| LeaveFuture { response: self.0.call(request.request) })
     }

@@ -148,6 +148,6 @@ where
             .carry(Inner(wire.deadline()))
             .observe(self.governance.observer().clone())
             .layer(handler);
-        Enter::new(self.around_calls.layer(handler), wire, self.governance.reader())
+        Enter::new(self.around_calls.layer(handler), wire, &self.governance)
     }
 }

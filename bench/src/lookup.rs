@@ -1,0 +1,143 @@
+//! `lookup`: finding what governs a method, quiet and while other sets are swapped in.
+
+use std::{
+    hint::{black_box, spin_loop},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use outrigger::{Format, Governance, PolicySet};
+use outrigger_core::MethodRef;
+
+use crate::{
+    kit::{Clock, Spread, float, nanos},
+    row::Report,
+};
+
+pub(crate) const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
+
+/// Look-ups between two looks at the clock.
+const TIMES: u64 = 2_000;
+/// A new set is put in force so often: 10 000 times a second.
+const PACE: Duration = Duration::from_micros(100);
+
+/// All policies of a client; `{timeout}` is what differs between two sets.
+fn set(timeout: &str, enforcement: &str) -> PolicySet {
+    let text = format!(
+        "
+defaults:
+  timeout: {timeout}
+  attempt_timeout: 2s
+  rate_limit: {{rate: 1000000, burst: 1000000}}
+  concurrency_limit: 1000000
+  client_throttle: {{}}
+  circuit_breaker: {{}}
+  retry: {{mode: failure, idempotent: true}}
+  enforcement: {enforcement}
+"
+    );
+    PolicySet::parse("policies.yaml", &text, Format::Yaml).expect("the settings are in order")
+}
+
+pub(crate) fn all_policies() -> PolicySet {
+    set("5s", "enforced")
+}
+
+pub(crate) fn all_disabled() -> PolicySet {
+    set("5s", "disabled")
+}
+
+fn times(mut look_up: impl FnMut()) -> f64 {
+    let began = Clock::now();
+    (0..TIMES).for_each(|_| look_up());
+    nanos(began.elapsed()) / float(TIMES)
+}
+
+/// Swaps sets in at the pace, by turns, until it is over.
+fn swap(governance: &Governance, sets: &[PolicySet; 2], is_over: &AtomicBool) {
+    let mut due = Clock::now();
+    for set in sets.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        governance.replace(set.clone());
+        due += PACE;
+        while Clock::now() < due && !is_over.load(Ordering::Relaxed) {
+            spin_loop();
+        }
+    }
+}
+
+/// Nanoseconds of a look-up, and sets a second, while sets are swapped in by another thread.
+fn measure(sets: Option<&[PolicySet; 2]>, rounds: u32) -> (Spread, f64) {
+    let governance = Governance::new(all_policies());
+    let is_over = AtomicBool::new(false);
+    let mut ns = Vec::new();
+    let mut per_second = 0.0;
+    thread::scope(|scope| {
+        if let Some(sets) = sets {
+            scope.spawn(|| swap(&governance, sets, &is_over));
+            while governance.version() == 0 {
+                thread::yield_now();
+            }
+        }
+        let (began, before) = (Clock::now(), governance.version());
+        for _ in 0..rounds {
+            ns.push(times(|| drop(black_box(governance.method(black_box(GET))))));
+        }
+        let swapped = float(governance.version() - before);
+        per_second = swapped / began.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+    });
+    (Spread::of(&mut ns), per_second)
+}
+
+/// How many sets one thread can put in force in a second.
+fn most(sets: &[PolicySet; 2], rounds: u32) -> f64 {
+    let governance = Governance::new(all_policies());
+    drop(governance.method(GET));
+    let began = Clock::now();
+    for set in sets.iter().cycle().take(rounds as usize * 10) {
+        governance.replace(set.clone());
+    }
+    float(u64::from(rounds) * 10) / began.elapsed().as_secs_f64()
+}
+
+pub(crate) fn run(quick: bool) -> Report {
+    let rounds = if quick { 501 } else { 5_001 };
+    let mut report = Report::new("lookup");
+    report.note("Finding what governs a method and letting it go, while another thread puts other");
+    report
+        .note("sets in force: 10 000 a second are aimed at. Medians of rounds of 2 000 look-ups.");
+    report.note("most_sets: how many one thread can put in force when it does nothing else.");
+    let (quiet, _) = measure(None, rounds);
+    report.line("quiet", "outrigger", &[("ns_per_lookup", quiet.median, "ns")]);
+    let swapped = [
+        ("equal sets", [all_policies(), all_policies()]),
+        ("another time-out", [all_policies(), set("6s", "enforced")]),
+        ("all policies and none", [all_policies(), PolicySet::default()]),
+    ];
+    for (name, sets) in &swapped {
+        let (ns, per_second) = measure(Some(sets), rounds);
+        let metrics = [
+            ("ns_per_lookup", ns.median, "ns"),
+            ("sets_per_second", per_second, "1/s"),
+            ("most_sets_per_second", most(sets, rounds), "1/s"),
+        ];
+        report.line(name, "outrigger", &metrics);
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_swapped_in_while_it_is_measured() {
+        let sets = [all_policies(), PolicySet::default()];
+        let (ns, per_second) = measure(Some(&sets), 11);
+        assert!(per_second > 0.0 && ns.median > 0.0, "{ns:?} {per_second}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Finding what governs a method: at hand on each thread, and never out of date.
+
+#![expect(clippy::unwrap_used, reason = "a test says by panicking what went wrong")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use outrigger::{Format, Governance, MethodState, PolicySet};
+use outrigger_core::{Method, MethodRef};
+
+const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
+
+/// All of a set are of the same number of seconds.
+fn set(seconds: u64) -> PolicySet {
+    let text = format!("defaults: {{timeout: {seconds}s, attempt_timeout: {seconds}s}}");
+    PolicySet::parse("policies.yaml", &text, Format::Yaml).unwrap()
+}
+
+fn seconds(state: &MethodState) -> u64 {
+    let timeout = state.policy().timeout().unwrap().timeout();
+    assert_eq!(timeout, state.policy().attempt_timeout().unwrap().timeout(), "of half a set");
+    timeout.unwrap().as_secs()
+}
+
+#[test]
+fn looking_a_method_up_again_allocates_nothing() {
+    let governance = Governance::new(set(1));
+    let first = governance.method(GET);
+    let mut again = None;
+    let allocations = allocation_counter::measure(|| again = Some(governance.clone().method(GET)));
+    assert_eq!(allocations.count_total, 0);
+    assert!(Arc::ptr_eq(&first, &again.unwrap()));
+}
+
+#[test]
+fn the_first_look_up_after_a_change_finds_it() {
+    let governance = Governance::new(set(1));
+    for version in 2..100 {
+        let of_a_call_in_flight = governance.method(GET);
+        governance.replace(set(version));
+        assert_eq!(seconds(&governance.method(GET)), version);
+        assert_eq!(seconds(&of_a_call_in_flight), version - 1);
+    }
+}
+
+#[test]
+fn methods_and_governances_that_take_turns_on_a_thread_are_not_mixed_up() {
+    let all: Vec<_> = (1..=40).map(|seconds| (seconds, Governance::new(set(seconds)))).collect();
+    // Far more than a thread has at hand; those of one length and letters share a place.
+    let methods: Vec<_> =
+        (100..200).map(|n| Method::new("shop.Cart", &format!("Get{n}"))).collect();
+    let check = |method: &Method, seconds_of: u64, governance: &Governance| {
+        let state = governance.method(method.as_ref());
+        assert_eq!((state.method(), seconds(&state)), (method, seconds_of));
+    };
+    for _ in 0..2 {
+        for method in &methods {
+            for (of, governance) in &all {
+                check(method, *of, governance);
+            }
+        }
+        for (of, governance) in &all {
+            for method in &methods {
+                check(method, *of, governance);
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_sets_are_swapped_in_and_no_look_up_finds_half_of_two() {
+    let governance = Governance::new(set(1));
+    let sets = [set(1), set(2)];
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looks = || {
+            let mut found = [0, 0];
+            while !is_over.load(Ordering::Relaxed) || found.contains(&0) {
+                // As it was found, it stays: also when the next set is in force.
+                let state = governance.method(GET);
+                let of = seconds(&state);
+                thread::yield_now();
+                assert_eq!(seconds(&state), of);
+                found[usize::try_from(of).unwrap() - 1] += 1;
+            }
+            found
+        };
+        let looking = scope.spawn(looks);
+        for set in sets.iter().cycle().take(10_000) {
+            governance.replace(set.clone());
+        }
+        // Until both were found, however the machine shares its time out.
+        while !looking.is_finished() {
+            is_over.store(true, Ordering::Relaxed);
+            for set in &sets {
+                governance.replace(set.clone());
+            }
+        }
+        looking.join().unwrap();
+    });
+    assert!(governance.version() >= 10_000);
+}
+
+#[test]
+fn what_a_thread_has_at_hand_is_not_kept_alive_by_that() {
+    let governance = Governance::new(set(1));
+    let old = Arc::downgrade(&governance.method(GET));
+    governance.replace(set(2));
+    assert!(old.upgrade().is_none(), "no call is governed by it any more");
+    let last = Arc::downgrade(&governance.method(GET));
+    drop(governance);
+    assert!(last.upgrade().is_none(), "nothing is governed any more");
+}
