@@ -56,10 +56,14 @@ where
         match self.breakers.try_acquire_for(&request) {
             Ok(permit) => {
                 let (classifier, completion) = (self.classifier.clone(), self.completion.clone());
-                let response = self.inner.call(request);
-                let permit = Some(permit);
-                let state = State::Running { response, permit, classifier, completion };
-                CircuitBreakerFuture { state }
+                CircuitBreakerFuture {
+                    state: State::Running {
+                        response: self.inner.call(request),
+                        permit: Some(permit),
+                        classifier,
+                        completion,
+                    },
+                }
             }
             Err(rejection) => {
                 CircuitBreakerFuture { state: State::Refused { error: Some(rejection.into()) } }

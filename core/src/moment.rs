@@ -64,7 +64,8 @@ impl Moment {
     }
 
     /// All that `of_layers` does is one moment: that which this thread is in already, or a new one.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "what it gives back is large: moving it costs more")]
     pub fn share<R>(of_layers: impl FnOnce() -> R) -> R {
         let is_outside = matches!(PRESENT.get(), Present::Outside);
         if is_outside {
@@ -76,7 +77,8 @@ impl Moment {
 
     /// While `of_user` runs, this thread is in no moment. If it was in one, it is in another
     /// afterwards.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "what it gives back is large: moving it costs more")]
     pub fn leave<R>(of_user: impl FnOnce() -> R) -> R {
         let is_outside = matches!(PRESENT.get(), Present::Outside);
         if !is_outside {

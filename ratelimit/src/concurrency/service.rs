@@ -57,16 +57,21 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
         let asking = asking(&mut request, &self.context, &self.criticality);
         // Each case makes the future where the caller wants it: moving one costs as much as the
         // rest.
         match self.limits.enter_for(&request, asking) {
             Entry::Admitted(permit) => {
-                let response = self.inner.call(request);
                 let completion = self.completion.clone();
-                let state = State::Running { response, permit: Some(permit), completion };
-                ConcurrencyLimitFuture { state }
+                ConcurrencyLimitFuture {
+                    state: State::Running {
+                        response: self.inner.call(request),
+                        permit: Some(permit),
+                        completion,
+                    },
+                }
             }
             Entry::Waiting(wait) => {
                 // Clones that are not ready, here and in the call that waits: the ready value is

@@ -52,6 +52,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
         let cost = self.price.price_of(&request);
         let deadline = deadline_of(&self.context, &request);

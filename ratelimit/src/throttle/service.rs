@@ -58,16 +58,21 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
         let criticality = asking(&mut request, &self.context, &self.criticality).criticality;
         // Each case makes the future where the caller wants it: moving one costs too much.
         match self.throttles.try_acquire_for(&request, criticality) {
             Ok(permit) => {
                 let (classifier, completion) = (self.classifier.clone(), self.completion.clone());
-                let response = self.inner.call(request);
-                let permit = Some(permit);
-                let state = State::Running { response, permit, classifier, completion };
-                ClientThrottleFuture { state }
+                ClientThrottleFuture {
+                    state: State::Running {
+                        response: self.inner.call(request),
+                        permit: Some(permit),
+                        classifier,
+                        completion,
+                    },
+                }
             }
             Err(rejection) => {
                 ClientThrottleFuture { state: State::Refused { error: Some(rejection.into()) } }

@@ -17,12 +17,12 @@ pub(super) struct Attempt<F, W> {
     /// When it was sent, where that matters.
     pub(super) sent_at: Option<Instant>,
     #[pin]
-    progress: Progress<F, W>,
+    pub(super) progress: Progress<F, W>,
 }
 
 #[pin_project(project = ProgressProj)]
 #[derive(Debug)]
-enum Progress<F, W> {
+pub(super) enum Progress<F, W> {
     Calling(#[pin] F),
     Settling(#[pin] W),
 }

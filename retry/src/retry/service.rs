@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::{
     AttemptKind, ChooseRetry, CurrentRetry, RetryEvent, RetryFuture, RetryPolicy,
-    attempt::Attempt,
+    attempt::{Attempt, Progress},
     engine::Plan,
     future::State,
     protocol::Protocol,
@@ -83,28 +83,34 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        let state = match self.retries.choose(&request) {
-            None => self.once(request),
-            Some(retry) => State::Race(self.race(request, retry)),
-        };
-        RetryFuture { state, timer: None }
+        // Each case makes the future where the caller wants it: moving one costs too much.
+        match self.retries.choose(&request) {
+            None => {
+                let protocol = self.protocol.clone();
+                let request = self.replay.once(request);
+                RetryFuture {
+                    state: State::Once {
+                        attempt: Attempt {
+                            number: 0,
+                            kind: AttemptKind::First,
+                            sent_at: None,
+                            progress: Progress::Calling(self.inner.call(request)),
+                        },
+                        protocol,
+                    },
+                    timer: None,
+                }
+            }
+            Some(retry) => {
+                RetryFuture { state: State::Race(self.race(request, retry)), timer: None }
+            }
+        }
     }
 }
 
 impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
-    #[inline]
-    fn once<O, Request>(&mut self, request: Request) -> State<S, R, P, C, O, Request>
-    where
-        S: Service<R::Sent>,
-        R: CloneRequest<Request>,
-        P: Protocol<R::Sent, S::Response, S::Error> + Clone,
-    {
-        let response = self.inner.call(self.replay.once(request));
-        let attempt = Attempt::new(0, AttemptKind::First, None, response);
-        State::Once { attempt, protocol: self.protocol.clone() }
-    }
-
     fn race<O, Request>(
         &mut self,
         request: Request,

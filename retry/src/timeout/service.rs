@@ -51,6 +51,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
         let policy = self.policies.choose(&request);
         let is_shadow = policy.enforcement() == Enforcement::Shadow;
@@ -72,9 +73,8 @@ where
             }
         }
         let observer = self.observer.clone();
-        let response = self.inner.call(request);
         TimeoutFuture {
-            state: State::Running { response, limit, timer: None },
+            state: State::Running { response: self.inner.call(request), limit, timer: None },
             observer,
             is_shadow,
         }
