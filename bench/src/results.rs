@@ -22,6 +22,10 @@ const GROUPS: &[(&str, &str)] = &[
         "window",
         "A call through a circuit breaker with a window of time, less a bare call, by how many calls are in the window.",
     ),
+    (
+        "lookup",
+        "Finding what governs a method and letting it go, quiet and while another thread puts 10 000 sets a second in force; and how many sets one thread can put in force.",
+    ),
     ("pick", "Picking one of many endpoints: cost, build, memory, balance, disruption."),
     (
         "rpc",

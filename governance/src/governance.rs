@@ -173,18 +173,12 @@ impl<O: ObserveGovernance> Governance<O> {
     /// One look-up, and one load to see whether the policies are those it was made for.
     #[inline(never)]
     fn look_up(&self, name: MethodRef<'_>) -> Arc<MethodState<O>> {
-        let state = self.look_up_in_table(name);
-        at_hand::keep(self.shared.id, name, &state);
-        state
-    }
-
-    fn look_up_in_table(&self, name: MethodRef<'_>) -> Arc<MethodState<O>> {
         let make = || {
             let method = name.to_owned();
             let state = self.making(&method).state(&method, None);
             (method, Slot::new(state))
         };
-        self.shared.methods.with(&name, make, |slot| {
+        let state = self.shared.methods.with(&name, make, |slot| {
             let version = self.shared.current.version();
             let state = slot.state.get();
             if state.version == version {
@@ -193,7 +187,9 @@ impl<O: ObserveGovernance> Governance<O> {
             // A call waits for nobody: while another is at it, the policies before count.
             self.bring_up_to_date(slot, false);
             slot.state.get()
-        })
+        });
+        at_hand::keep(self.shared.id, name, &state);
+        state
     }
 
     fn making(&self, method: &Method) -> Making<'_, O> {

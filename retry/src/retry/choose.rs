@@ -111,9 +111,9 @@ impl<O> OneRetry<O> {
         // The first was made first: if it is not old, none is.
         let is_old = |stripes: &Stripes<O>| stripes[0].is_old();
         if is_old(&self.newest.load()) {
-            self.newest.update(|newest| match is_old(newest) {
-                true => stripes_of(newest[0].retry()),
-                false => Arc::clone(newest),
+            // Looked at again, since another clone may have been here before.
+            self.newest.update(|newest| {
+                if is_old(newest) { stripes_of(newest[0].retry()) } else { Arc::clone(newest) }
             });
         }
         self.stripes = Arc::clone(&self.newest.load());
