@@ -54,7 +54,7 @@ async fn play() -> Result<Promises, BoxError> {
     let governance = Governance::new(PolicySet::load(file)?);
     let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
     let client = ServiceBuilder::new()
-        .layer(governance.tonic_client())
+        .layer(governance.tonic_channel())
         .map_err(|error: tonic::transport::Error| Status::from_error(error.into()))
         .service(channel.clone());
 

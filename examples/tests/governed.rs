@@ -113,7 +113,7 @@ async fn calls_and_attempts_are_counted_by_method_and_outcome() {
     let scrape = recorder.handle();
     let seen = ObserveLayer::client().target("greeter").meter(FacadeMeter::with_recorder(recorder));
     let client = ServiceBuilder::new()
-        .layer(governance.tonic_client().observe(seen))
+        .layer(governance.tonic_channel().observe(seen))
         .map_err(|error: tonic::transport::Error| Status::from_error(error.into()))
         .service(channel(address).await);
     for number in 0..5 {

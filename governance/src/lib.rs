@@ -51,8 +51,8 @@
 //!
 //! | over | it is | feature | shown by the example |
 //! | --- | --- | --- | --- |
-//! | `tonic`'s channel and server | `tonic_channel()`, `grpc_server()` | `tonic` | |
-//! | a balancer of `tonic`'s channels, too | `tonic_client()` | `tonic` | `tonic` |
+//! | `tonic`'s channel and server | `tonic_channel()`, `grpc_server()` | `tonic` | `tonic` |
+//! | a balancer of `tonic`'s channels, too | `tonic_client()` | `tonic` | `quickstart` |
 //! | gRPC by anything else | `grpc_client()`, `grpc_server()` | `http` | |
 //! | `axum` | `http_server(namer)` | `http` | `axum` |
 //! | `hyper`, and any client of `http::Request` | `http_client(namer)` | `hyper` or `http` | `hyper_client` |
