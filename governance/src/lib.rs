@@ -216,7 +216,7 @@ pub use outrigger_retry as retry;
 #[cfg(all(feature = "governance", feature = "http"))]
 pub use self::stack::{GrpcWire, HttpWire};
 #[cfg(all(feature = "governance", feature = "tonic"))]
-pub use self::stack::{LeaveForTonic, TonicWire};
+pub use self::stack::{LeaveForTonic, TonicChannelWire, TonicWire};
 #[cfg(all(feature = "governance", feature = "observability"))]
 pub use self::stack::{ObservedBy, ObservedWire};
 #[cfg(feature = "governance")]
@@ -230,8 +230,9 @@ pub use self::{
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
         AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,
-        Enter, EnterFuture, Governed, Inner, KeptGoverned, Leave, LeaveFuture, OfAttempt, OfCall,
-        OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+        Enter, EnterFuture, Envelope, Governed, InEnvelope, Inner, KeptGoverned, Leave,
+        LeaveFuture, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+        WithRequest,
     },
     state::MethodState,
 };

@@ -16,10 +16,16 @@ pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
     enter::{Enter, EnterFuture, Leave, LeaveFuture},
-    envelope::{Governed, Inner, KeptGoverned, OfAttempt, OfCall, OfMethod},
+    envelope::{
+        Envelope, Governed, InEnvelope, Inner, KeptGoverned, OfAttempt, OfCall, OfMethod,
+        WithRequest,
+    },
     limit::{EitherLimit, EitherPermit, EitherWait},
     server::{OfServer, ServerLayer, ServerStack},
     wire::{AnyRequest, Wire},
 };
 #[cfg(feature = "tonic")]
-pub use self::{enter::LeaveForTonic, wire::TonicWire};
+pub use self::{
+    enter::LeaveForTonic,
+    wire::{TonicChannelWire, TonicWire},
+};

@@ -113,7 +113,7 @@ impl<O: ObserveGovernance> Governance<O> {
     #[cfg(feature = "tonic")]
     #[must_use]
     pub fn tonic_client(&self) -> ClientLayer<super::TonicWire, O> {
-        self.client_over(super::TonicWire::default())
+        self.client_over(super::TonicWire)
     }
 
     /// The layers of a gRPC client over nothing but a `tonic` channel: as
@@ -122,8 +122,8 @@ impl<O: ObserveGovernance> Governance<O> {
     /// again, the extensions. A channel reads neither; a balancer would not know what was tried.
     #[cfg(feature = "tonic")]
     #[must_use]
-    pub fn tonic_channel(&self) -> ClientLayer<super::TonicWire, O> {
-        self.client_over(super::TonicWire::to_channel())
+    pub fn tonic_channel(&self) -> ClientLayer<super::TonicChannelWire, O> {
+        self.client_over(super::TonicChannelWire)
     }
 }
 

@@ -9,7 +9,7 @@ use outrigger_retry::ReplayBody;
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::{Governed, Wire};
+use super::{Envelope, Governed, Wire};
 use crate::{Governance, ObserveGovernance};
 
 /// The outside of a stack: finds what governs a call. All layers of the stack then share one look
@@ -35,7 +35,7 @@ impl<S, W: Clone, O> Enter<S, W, O> {
 
 impl<S, W, O, R> Service<R> for Enter<S, W, O>
 where
-    S: Service<Governed<R, O>>,
+    S: Service<Governed<R, O, W::Envelope>>,
     W: Wire,
     W::Namer: NameMethod<R>,
     W::Context: CarryContext<R>,
@@ -53,9 +53,11 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
         let state = self.governance.resolve(method);
-        let passes = self.wire.passes_context();
-        let context = if passes { None } else { self.wire.context().context(&request).cloned() };
-        let governed = Governed::new(request, state, context, passes);
+        let mut envelope = W::Envelope::default();
+        if let Some(place) = envelope.place() {
+            *place = self.wire.context().context(&request).cloned();
+        }
+        let governed = Governed::new(request, state, envelope);
         Moment::share(|| EnterFuture { response: self.inner.call(governed) })
     }
 }
@@ -85,7 +87,7 @@ impl<F: Future> Future for EnterFuture<F> {
 #[derive(Clone, Debug)]
 pub struct Leave<S>(pub(crate) S);
 
-impl<S, R, O> Service<Governed<R, O>> for Leave<S>
+impl<S, R, O, E> Service<Governed<R, O, E>> for Leave<S>
 where
     S: Service<R>,
 {
@@ -98,7 +100,7 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Governed<R, O>) -> Self::Future {
+    fn call(&mut self, request: Governed<R, O, E>) -> Self::Future {
         Moment::leave(|| LeaveFuture { response: self.0.call(request.request) })
     }
 }
@@ -125,7 +127,7 @@ impl<F: Future> Future for LeaveFuture<F> {
 pub struct LeaveForTonic<S>(pub(super) S);
 
 #[cfg(feature = "tonic")]
-impl<S, B, O> Service<Governed<http::Request<B>, O>> for LeaveForTonic<S>
+impl<S, B, O, E> Service<Governed<http::Request<B>, O, E>> for LeaveForTonic<S>
 where
     S: Service<http::Request<tonic::body::Body>>,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -139,7 +141,7 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Governed<http::Request<B>, O>) -> Self::Future {
+    fn call(&mut self, request: Governed<http::Request<B>, O, E>) -> Self::Future {
         Moment::leave(|| LeaveFuture { response: self.0.call(request.request.map(as_tonic)) })
     }
 }

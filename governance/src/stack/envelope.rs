@@ -15,35 +15,65 @@ use tokio::time::Instant;
 
 use crate::{MethodState, ObserveGovernance};
 
+/// Where the context of a call's attempts stands inside a stack.
+pub trait Envelope: Default {
+    /// The place for it in the envelope; none if it travels with the request.
+    fn place(&mut self) -> Option<&mut Option<AttemptContext>>;
+
+    /// What stands in the envelope.
+    fn context(&self) -> Option<&AttemptContext>;
+}
+
+/// The context travels with the request, so that the service inside is told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithRequest;
+
+impl Envelope for WithRequest {
+    fn place(&mut self) -> Option<&mut Option<AttemptContext>> {
+        None
+    }
+
+    fn context(&self) -> Option<&AttemptContext> {
+        None
+    }
+}
+
+/// The context stays in the envelope: only the stack's own layers see it.
+#[derive(Clone, Debug, Default)]
+pub struct InEnvelope(Option<AttemptContext>);
+
+impl Envelope for InEnvelope {
+    fn place(&mut self) -> Option<&mut Option<AttemptContext>> {
+        Some(&mut self.0)
+    }
+
+    fn context(&self) -> Option<&AttemptContext> {
+        self.0.as_ref()
+    }
+}
+
 /// A request on its way through a stack, with what governs it: found once, on the way in.
 ///
 /// Layers that are put into a stack see this; [`Inner`] lets what is made for the request work on
 /// it.
 #[derive(Debug)]
-pub struct Governed<R, O = ()> {
+pub struct Governed<R, O = (), E = WithRequest> {
     /// The request.
     pub request: R,
     pub(super) state: Arc<MethodState<O>>,
     attempt: u32,
-    /// The context, where it stays in the envelope.
-    context: Option<AttemptContext>,
-    passes_context: bool,
+    envelope: E,
 }
 
-impl<R, O> Governed<R, O> {
-    pub(super) const fn new(
-        request: R,
-        state: Arc<MethodState<O>>,
-        context: Option<AttemptContext>,
-        passes_context: bool,
-    ) -> Self {
-        Self { request, state, attempt: 0, context, passes_context }
+impl<R, O, E> Governed<R, O, E> {
+    pub(super) const fn new(request: R, state: Arc<MethodState<O>>, envelope: E) -> Self {
+        Self { request, state, attempt: 0, envelope }
     }
 
     /// The same envelope around another request.
-    fn with<T>(self, change: impl FnOnce(R) -> T) -> Governed<T, O> {
-        let Self { request, state, attempt, context, passes_context } = self;
-        Governed { request: change(request), state, attempt, context, passes_context }
+    fn with<T>(self, change: impl FnOnce(R) -> T) -> Governed<T, O, E> {
+        let Self { request, state, attempt, envelope } = self;
+        Governed { request: change(request), state, attempt, envelope }
     }
 
     /// The number of the attempt within its call, from 0.
@@ -64,23 +94,21 @@ impl<R, O> Governed<R, O> {
 pub struct KeptGoverned<K, O> {
     request: Option<K>,
     state: Arc<MethodState<O>>,
-    passes_context: bool,
 }
 
 /// Lets what is made for a request work on it inside a [`Governed`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inner<T>(pub T);
 
-impl<R, O, X: CarryContext<R>> CarryContext<Governed<R, O>> for Inner<X> {
-    fn context<'a>(&self, request: &'a Governed<R, O>) -> Option<&'a AttemptContext> {
-        request.context.as_ref().or_else(|| self.0.context(&request.request))
+impl<R, O, X: CarryContext<R>, E: Envelope> CarryContext<Governed<R, O, E>> for Inner<X> {
+    fn context<'a>(&self, request: &'a Governed<R, O, E>) -> Option<&'a AttemptContext> {
+        request.envelope.context().or_else(|| self.0.context(&request.request))
     }
 
-    fn set_context(&self, request: &mut Governed<R, O>, context: AttemptContext) {
-        if request.passes_context {
-            self.0.set_context(&mut request.request, context);
-        } else {
-            request.context = Some(context);
+    fn set_context(&self, request: &mut Governed<R, O, E>, context: AttemptContext) {
+        match request.envelope.place() {
+            Some(place) => *place = Some(context),
+            None => self.0.set_context(&mut request.request, context),
         }
     }
 
@@ -89,19 +117,18 @@ impl<R, O, X: CarryContext<R>> CarryContext<Governed<R, O>> for Inner<X> {
     }
 }
 
-impl<R, O, D: CarryDeadline<R>> CarryDeadline<Governed<R, O>> for Inner<D> {
-    fn deadline(&self, request: &Governed<R, O>, now: &mut Now) -> Option<Instant> {
-        let in_envelope = request.context.as_ref().and_then(|context| context.deadline);
+impl<R, O, D: CarryDeadline<R>, E: Envelope> CarryDeadline<Governed<R, O, E>> for Inner<D> {
+    fn deadline(&self, request: &Governed<R, O, E>, now: &mut Now) -> Option<Instant> {
+        let in_envelope = request.envelope.context().and_then(|context| context.deadline);
         in_envelope.into_iter().chain(self.0.deadline(&request.request, now)).min()
     }
 
-    fn set_deadline(&self, request: &mut Governed<R, O>, deadline: Instant, now: &mut Now) {
-        if request.passes_context {
+    fn set_deadline(&self, request: &mut Governed<R, O, E>, deadline: Instant, now: &mut Now) {
+        let Some(place) = request.envelope.place() else {
             self.0.set_deadline(&mut request.request, deadline, now);
             return;
-        }
-        let context = request.context.get_or_insert_with(|| Chain::current().context());
-        context.deadline = Some(deadline);
+        };
+        place.get_or_insert_with(|| Chain::current().context()).deadline = Some(deadline);
         self.0.tell_peer(&mut request.request, deadline, now);
     }
 
@@ -116,33 +143,31 @@ impl<Response, D: ReadTimeout<Response>> ReadTimeout<Response> for Inner<D> {
     }
 }
 
-impl<R, O, C: CloneRequest<R>> CloneRequest<Governed<R, O>> for Inner<C> {
-    type Sent = Governed<C::Sent, O>;
+impl<R, O, C: CloneRequest<R>, E: Envelope> CloneRequest<Governed<R, O, E>> for Inner<C> {
+    type Sent = Governed<C::Sent, O, E>;
     type Kept = KeptGoverned<C::Kept, O>;
 
-    fn once(&self, request: Governed<R, O>) -> Self::Sent {
+    fn once(&self, request: Governed<R, O, E>) -> Self::Sent {
         request.with(|request| self.0.once(request))
     }
 
-    fn keep(&self, request: Governed<R, O>) -> (Self::Sent, Option<Self::Kept>) {
+    fn keep(&self, request: Governed<R, O, E>) -> (Self::Sent, Option<Self::Kept>) {
         let mut kept = None;
         let sent = request.with(|request| {
             let (sent, inner) = self.0.keep(request);
             kept = inner;
             sent
         });
-        let kept = kept.map(|kept| {
-            let (state, passes_context) = (Arc::clone(&sent.state), sent.passes_context);
-            KeptGoverned { request: Some(kept), state, passes_context }
-        });
+        let keep = |kept| KeptGoverned { request: Some(kept), state: Arc::clone(&sent.state) };
+        let kept = kept.map(keep);
         (sent, kept)
     }
 
     fn again(&self, kept: &mut Option<Self::Kept>, is_last: bool) -> Option<Self::Sent> {
-        let KeptGoverned { request: inner, state, passes_context } = kept.as_mut()?;
+        let KeptGoverned { request: inner, state } = kept.as_mut()?;
         let request = self.0.again(inner, is_last)?;
         // Its context comes with the attempt's number.
-        let again = Governed::new(request, Arc::clone(state), None, *passes_context);
+        let again = Governed::new(request, Arc::clone(state), E::default());
         if inner.is_none() {
             *kept = None;
         }
@@ -150,17 +175,23 @@ impl<R, O, C: CloneRequest<R>> CloneRequest<Governed<R, O>> for Inner<C> {
     }
 }
 
-impl<R, O, Response, Error, P> Protocol<Governed<R, O>, Response, Error> for Inner<P>
+impl<R, O, Response, Error, P, E> Protocol<Governed<R, O, E>, Response, Error> for Inner<P>
 where
     P: Protocol<R, Response, Error>,
+    E: Envelope,
 {
     type Answer = P::Answer;
     type Settle = P::Settle;
 
-    fn begin_attempt(&self, request: &mut Governed<R, O>, context: &AttemptContext, previous: u32) {
+    fn begin_attempt(
+        &self,
+        request: &mut Governed<R, O, E>,
+        context: &AttemptContext,
+        previous: u32,
+    ) {
         request.attempt = context.number;
-        if !request.passes_context {
-            request.context = Some(context.clone());
+        if let Some(place) = request.envelope.place() {
+            *place = Some(context.clone());
         }
         self.0.begin_attempt(&mut request.request, context, previous);
     }
@@ -182,8 +213,8 @@ where
 }
 
 /// The method by which a call was found to be governed.
-impl<R, O> NameMethod<Governed<R, O>> for OfMethod {
-    fn name_method<'a>(&self, request: &'a Governed<R, O>) -> Option<MethodRef<'a>> {
+impl<R, O, E> NameMethod<Governed<R, O, E>> for OfMethod {
+    fn name_method<'a>(&self, request: &'a Governed<R, O, E>) -> Option<MethodRef<'a>> {
         Some(request.state.method().as_ref())
     }
 }
@@ -200,24 +231,24 @@ pub struct OfCall;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OfAttempt;
 
-impl<R, O> ChooseTimeout<Governed<R, O>> for OfCall {
-    fn choose(&mut self, request: &Governed<R, O>) -> TimeoutPolicy {
+impl<R, O, E> ChooseTimeout<Governed<R, O, E>> for OfCall {
+    fn choose(&mut self, request: &Governed<R, O, E>) -> TimeoutPolicy {
         request.state.timeout
     }
 }
 
-impl<R, O> ChooseTimeout<Governed<R, O>> for OfAttempt {
-    fn choose(&mut self, request: &Governed<R, O>) -> TimeoutPolicy {
+impl<R, O, E> ChooseTimeout<Governed<R, O, E>> for OfAttempt {
+    fn choose(&mut self, request: &Governed<R, O, E>) -> TimeoutPolicy {
         request.state.attempt_timeout
     }
 }
 
-impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfMethod {
+impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
     fn enter_for(
         &self,
-        request: &Governed<R, O>,
+        request: &Governed<R, O, E>,
         cost: u32,
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
@@ -225,37 +256,37 @@ impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfMethod {
     }
 }
 
-impl<R, O: ObserveGovernance> ChooseThrottle<Governed<R, O>> for OfMethod {
+impl<R, O: ObserveGovernance, E> ChooseThrottle<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
     fn try_acquire_for(
         &self,
-        request: &Governed<R, O>,
+        request: &Governed<R, O, E>,
         criticality: Criticality,
     ) -> Result<ThrottlePermit<O>, Rejection> {
         request.state.throttle.try_acquire_for(&request.request, criticality)
     }
 }
 
-impl<R, O: ObserveGovernance> ChooseRetry<Governed<R, O>> for OfMethod {
+impl<R, O: ObserveGovernance, E> ChooseRetry<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
-    fn choose(&mut self, request: &Governed<R, O>) -> Option<CurrentRetry<O>> {
+    fn choose(&mut self, request: &Governed<R, O, E>) -> Option<CurrentRetry<O>> {
         request.state.retry.clone()
     }
 }
 
-impl<R, O: ObserveGovernance> ChooseBreaker<Governed<R, O>> for OfMethod {
+impl<R, O: ObserveGovernance, E> ChooseBreaker<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
-    fn try_acquire_for(&self, request: &Governed<R, O>) -> Result<BreakerPermit<O>, Rejection> {
+    fn try_acquire_for(&self, request: &Governed<R, O, E>) -> Result<BreakerPermit<O>, Rejection> {
         request.state.breaker.try_acquire_for(&request.request)
     }
 }
 
 /// What the caller states comes before what the policy states.
-impl<R, O, X: CarryContext<R>> ReadCriticality<Governed<R, O>> for Inner<X> {
-    fn read(&self, request: &Governed<R, O>) -> Option<Criticality> {
+impl<R, O, X: CarryContext<R>, E> ReadCriticality<Governed<R, O, E>> for Inner<X> {
+    fn read(&self, request: &Governed<R, O, E>) -> Option<Criticality> {
         let context = self.0.context(&request.request);
         context.and_then(|context| context.criticality).or(request.state.criticality)
     }

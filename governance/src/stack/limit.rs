@@ -54,11 +54,13 @@ pub enum EitherWait<O, C> {
 
 type EitherEntry<O, C> = Entry<EitherPermit<O, C>, EitherWait<O, C>>;
 
-impl<R, O: ObserveGovernance, C: Clone> ChooseLimit<Governed<R, O>> for EitherLimit<OfMethod, C> {
+impl<R, O: ObserveGovernance, C: Clone, E> ChooseLimit<Governed<R, O, E>>
+    for EitherLimit<OfMethod, C>
+{
     type Permit = EitherPermit<O, C>;
     type Wait = EitherWait<O, C>;
 
-    fn enter_for(&self, request: &Governed<R, O>, asking: Asking) -> EitherEntry<O, C> {
+    fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
         match request.state.adapting() {
             None => enter_fixed(&request.state.concurrency, &request.request, asking),
             Some(limit) => enter_adaptive(limit, asking, self.classifier.clone()),
@@ -66,7 +68,7 @@ impl<R, O: ObserveGovernance, C: Clone> ChooseLimit<Governed<R, O>> for EitherLi
     }
 }
 
-impl<R, O, C> ChooseLimit<Governed<R, O>> for EitherLimit<OfServer<O>, C>
+impl<R, O, C, E> ChooseLimit<Governed<R, O, E>> for EitherLimit<OfServer<O>, C>
 where
     O: ObserveGovernance,
     C: Clone,
@@ -74,7 +76,7 @@ where
     type Permit = EitherPermit<O, C>;
     type Wait = EitherWait<O, C>;
 
-    fn enter_for(&self, request: &Governed<R, O>, asking: Asking) -> EitherEntry<O, C> {
+    fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
         let server = self.of.governance.server_live().load();
         match server.adapting() {
             None => enter_fixed(&server.concurrency, &request.request, asking),

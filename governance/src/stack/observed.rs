@@ -109,17 +109,17 @@ fn observed_by<W: ObservedWire, X>(
     layer.protocol(Inner(wire.reader())).classify(wire.classifier()).complete_on(wire.completion())
 }
 
-impl<R, O, P: Protocol<R>> Protocol<Governed<R, O>> for Inner<P> {
+impl<R, O, P: Protocol<R>, E> Protocol<Governed<R, O, E>> for Inner<P> {
     /// The method by which the call was found to be governed.
-    fn method<'a>(&self, request: &'a Governed<R, O>) -> Option<MethodRef<'a>> {
+    fn method<'a>(&self, request: &'a Governed<R, O, E>) -> Option<MethodRef<'a>> {
         request.state.named()
     }
 
-    fn attempt(&self, request: &Governed<R, O>) -> u32 {
+    fn attempt(&self, request: &Governed<R, O, E>) -> u32 {
         request.attempt()
     }
 
-    fn carrier<'a>(&self, request: &'a mut Governed<R, O>) -> Option<&'a mut dyn Carrier> {
+    fn carrier<'a>(&self, request: &'a mut Governed<R, O, E>) -> Option<&'a mut dyn Carrier> {
         self.0.carrier(&mut request.request)
     }
 }
@@ -172,6 +172,19 @@ mod of_http {
 
     #[cfg(feature = "tonic")]
     impl ObservedWire for crate::TonicWire {
+        type Reader = Grpc;
+
+        fn reader(&self) -> Grpc {
+            Grpc
+        }
+
+        fn system(&self) -> Option<&'static str> {
+            Some("grpc")
+        }
+    }
+
+    #[cfg(feature = "tonic")]
+    impl ObservedWire for crate::TonicChannelWire {
         type Reader = Grpc;
 
         fn reader(&self) -> Grpc {

@@ -44,12 +44,12 @@ impl<O> Clone for OfServer<O> {
     }
 }
 
-impl<R, O: ObserveGovernance> ChooseRateLimit<Governed<R, O>> for OfServer<O> {
+impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfServer<O> {
     type Observer = O;
 
     fn enter_for(
         &self,
-        request: &Governed<R, O>,
+        request: &Governed<R, O, E>,
         cost: u32,
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {

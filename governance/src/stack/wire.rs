@@ -1,7 +1,7 @@
 use outrigger_core::{ErrorsAreFailures, NoContext, OnResponse};
 use outrigger_retry::{ByClone, InContext, Plain};
 
-use super::Leave;
+use super::{Envelope, Leave, WithRequest};
 
 /// What a stack must know of requests and answers, for all its layers at once.
 ///
@@ -18,6 +18,9 @@ pub trait Wire: Clone {
     type Completion: Clone;
     /// Where the attempts' context travels.
     type Context: Clone;
+    /// Whether the service inside of a stack is told the attempts' context ([`WithRequest`]), or only
+    /// the stack's own layers ([`InEnvelope`](super::InEnvelope)).
+    type Envelope: Envelope;
     /// Where the deadline travels.
     type Deadline: Clone;
     /// How a request is sent again.
@@ -37,11 +40,6 @@ pub trait Wire: Clone {
     fn completion(&self) -> Self::Completion;
     /// Where the attempts' context travels.
     fn context(&self) -> Self::Context;
-    /// Whether the service inside of a stack is told the attempts' context. If not, only the stack's
-    /// own layers see it. Default: yes.
-    fn passes_context(&self) -> bool {
-        true
-    }
     /// Where the deadline travels.
     fn deadline(&self) -> Self::Deadline;
     /// How a request is sent again.
@@ -90,6 +88,7 @@ impl<N: Clone, X: Clone, C: Clone> Wire for AnyRequest<N, X, C> {
     type Overload = C;
     type Completion = OnResponse;
     type Context = X;
+    type Envelope = WithRequest;
     type Deadline = InContext<X>;
     type Replay = ByClone;
     type Protocol = Plain<X>;
@@ -138,7 +137,9 @@ mod http {
     use outrigger_ratelimit::OverloadStatus;
     use outrigger_retry::{Grpc, GrpcDeadline, Http, InContext, Replay};
 
-    use super::{Leave, Wire};
+    #[cfg(feature = "tonic")]
+    use super::super::{InEnvelope, LeaveForTonic};
+    use super::{Leave, Wire, WithRequest};
 
     /// HTTP requests, whose method `N` names: judged by status, over when their body is over.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,9 +205,21 @@ mod http {
         };
     }
 
+    #[cfg(feature = "tonic")]
+    macro_rules! tonic {
+        () => {
+            type Inside<S> = LeaveForTonic<S>;
+
+            fn inside<S>(&self, service: S) -> LeaveForTonic<S> {
+                LeaveForTonic(service)
+            }
+        };
+    }
+
     impl<N: Clone> Wire for HttpWire<N> {
         common!();
 
+        type Envelope = WithRequest;
         type Namer = N;
         type Classifier = HttpStatus;
         type Deadline = InContext<InExtensions>;
@@ -242,6 +255,7 @@ mod http {
         common!();
         grpc!();
 
+        type Envelope = WithRequest;
         type Inside<S> = Leave<S>;
 
         fn replay(&self) -> Replay {
@@ -256,43 +270,42 @@ mod http {
     /// gRPC over a `tonic` channel, or over a service that takes the same requests.
     #[cfg(feature = "tonic")]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct TonicWire {
-        is_to_channel: bool,
-    }
-
-    #[cfg(feature = "tonic")]
-    impl TonicWire {
-        /// Over a channel itself, which reads no extensions: it is given none of a request that may
-        /// be sent again, nor the attempts' context.
-        #[must_use]
-        pub const fn to_channel() -> Self {
-            Self { is_to_channel: true }
-        }
-    }
+    pub struct TonicWire;
 
     #[cfg(feature = "tonic")]
     impl Wire for TonicWire {
         common!();
         grpc!();
+        tonic!();
 
-        type Inside<S> = super::super::LeaveForTonic<S>;
+        type Envelope = WithRequest;
 
         fn replay(&self) -> Replay {
-            let replay = Replay::default();
-            if self.is_to_channel { replay.without_extensions() } else { replay }
+            Replay::default()
         }
+    }
 
-        fn passes_context(&self) -> bool {
-            !self.is_to_channel
-        }
+    /// gRPC over a `tonic` channel itself, which reads no extensions: it is given none of a request
+    /// that may be sent again, nor the attempts' context.
+    #[cfg(feature = "tonic")]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct TonicChannelWire;
 
-        fn inside<S>(&self, service: S) -> Self::Inside<S> {
-            super::super::LeaveForTonic(service)
+    #[cfg(feature = "tonic")]
+    impl Wire for TonicChannelWire {
+        common!();
+        grpc!();
+        tonic!();
+
+        type Envelope = InEnvelope;
+
+        fn replay(&self) -> Replay {
+            Replay::default().without_extensions()
         }
     }
 }
 
-#[cfg(feature = "tonic")]
-pub use self::http::TonicWire;
 #[cfg(feature = "http")]
 pub use self::http::{GrpcWire, HttpWire};
+#[cfg(feature = "tonic")]
+pub use self::http::{TonicChannelWire, TonicWire};

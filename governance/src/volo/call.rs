@@ -127,6 +127,7 @@ macro_rules! common {
         type Namer = ByCallee;
         type Completion = OnResponse;
         type Context = InCall;
+        type Envelope = crate::WithRequest;
         type Replay = ByClone;
         type Inside<S> = Leave<S>;
 
