@@ -171,6 +171,7 @@
 
 #[cfg(feature = "governance")]
 mod at_hand;
+#[cfg(feature = "governance")]
 mod current;
 #[cfg(feature = "governance")]
 mod document;
@@ -188,7 +189,6 @@ mod method;
 mod observed;
 #[cfg(feature = "governance")]
 mod problem;
-#[cfg(feature = "governance")]
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "governance")]
