@@ -230,8 +230,8 @@ pub use self::{
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{
         AnyRequest, AttemptStack, ClientLayer, ClientStack, EitherLimit, EitherPermit, EitherWait,
-        Enter, EnterFuture, Envelope, Governed, InEnvelope, Inner, KeptGoverned, Leave,
-        LeaveFuture, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
+        Enter, EnterFuture, Envelope, Governed, HoldContext, InEnvelope, Inner, KeptGoverned,
+        Leave, LeaveFuture, OfAttempt, OfCall, OfMethod, OfServer, ServerLayer, ServerStack, Wire,
         WithRequest,
     },
     state::MethodState,

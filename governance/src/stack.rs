@@ -15,7 +15,7 @@ pub use self::observed::{ObservedBy, ObservedWire};
 pub use self::wire::{GrpcWire, HttpWire};
 pub use self::{
     client::{AttemptStack, ClientLayer, ClientStack},
-    enter::{Enter, EnterFuture, Leave, LeaveFuture},
+    enter::{Enter, EnterFuture, HoldContext, Leave, LeaveFuture},
     envelope::{
         Envelope, Governed, InEnvelope, Inner, KeptGoverned, OfAttempt, OfCall, OfMethod,
         WithRequest,

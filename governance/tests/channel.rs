@@ -8,8 +8,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use outrigger::{Format, Governance, PolicySet};
-use outrigger_core::{AttemptContext, Criticality};
+use outrigger::{Format, Governance, Governed, InEnvelope, Inner, PolicySet};
+use outrigger_core::{AttemptContext, CarryContext, Criticality, InExtensions};
+use outrigger_retry::Chain;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -63,9 +64,75 @@ async fn a_channel_is_given_the_deadline_and_neither_context_nor_extensions() {
     let seen = Seen::default();
     let client = governance(POLICIES).tonic_channel().layer(channel(&seen));
     client.oneshot(request()).await.unwrap_err();
-    let first = seen.lock().unwrap()[0].clone();
-    assert_eq!(first.headers["grpc-timeout"], "10000000u");
-    assert!(!first.has_theirs && first.context.is_none(), "{first:?}");
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2, "the budget allows one retry");
+    assert_eq!(seen[0].headers["grpc-timeout"], "10000000u");
+    for attempt in &*seen {
+        assert!(!attempt.has_theirs && attempt.context.is_none(), "{attempt:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stands_for_itself_has_its_own_time_in_each_attempt() {
+    let policies = "defaults: {attempt_timeout: 5s, retry: {mode: failure, idempotent: true}}";
+    let seen = Seen::default();
+    let client = governance(policies).tonic_channel().layer(channel(&seen));
+    let mut detached = request();
+    detached.extensions_mut().insert(AttemptContext::default());
+    let soon = Instant::now() + Duration::from_secs(1);
+    let chain = Chain::default().with_deadline(Some(soon));
+    chain.scope(client.oneshot(detached)).await.unwrap_err();
+    assert_eq!(seen.lock().unwrap()[0].headers["grpc-timeout"], "5000000u");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_around_the_calls_says_counts_in_the_request_and_in_the_envelope() {
+    type Call = Governed<Request<Body>, (), InEnvelope>;
+    let mut of_retry = AttemptContext::default();
+    of_retry.caller_is_retry = true;
+    for in_envelope in [false, true] {
+        let seen = Seen::default();
+        let context = of_retry.clone();
+        let say = tower::util::MapRequestLayer::new(move |mut call: Call| {
+            if in_envelope {
+                Inner(InExtensions).set_context(&mut call, context.clone());
+            } else {
+                InExtensions.set_context(&mut call.request, context.clone());
+            }
+            call
+        });
+        let client = governance(POLICIES).tonic_channel().around_calls(say).layer(channel(&seen));
+        client.oneshot(request()).await.unwrap_err();
+        assert_eq!(seen.lock().unwrap().len(), 1, "a retry of a retry was sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_much_a_call_matters_may_stand_in_the_envelope() {
+    type Call = Governed<Request<Body>, (), InEnvelope>;
+    let policies = "defaults: {concurrency_limit: {limit: 1, max_waiting: 1, max_wait: 40s}}";
+    let hang = service_fn(async |_: Request<Body>| {
+        sleep(Duration::from_secs(60)).await;
+        Ok::<_, Status>(Response::new(Body::empty()))
+    });
+    let say = tower::util::MapRequestLayer::new(|mut call: Call| {
+        let mut context = AttemptContext::default();
+        context.criticality =
+            call.request.headers().get("matters").map(|_| Criticality::CriticalPlus);
+        Inner(InExtensions).set_context(&mut call, context);
+        call
+    });
+    let client = governance(policies).tonic_channel().around_calls(say).layer(hang);
+    let _first = tokio::spawn(client.clone().oneshot(request()));
+    tokio::task::yield_now().await;
+    let second = tokio::spawn(client.clone().oneshot(request()));
+    tokio::task::yield_now().await;
+    let mut third = request();
+    third.headers_mut().insert("matters", HeaderValue::from_static("most"));
+    let _third = tokio::spawn(client.oneshot(third));
+    // The one that matters more takes the only place to wait.
+    let refused = timeout(Duration::from_secs(1), second).await.unwrap().unwrap();
+    assert!(refused.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +172,6 @@ async fn what_the_caller_wrote_into_the_context_counts() {
     let mut late = request();
     let mut context = AttemptContext::default();
     context.deadline = Some(Instant::now() + Duration::from_secs(5));
-    context.criticality = Some(Criticality::CriticalPlus);
     late.extensions_mut().insert(context);
     let (first, second) = (client.clone().oneshot(request()), client.oneshot(late));
     let first = tokio::spawn(first);

@@ -6,7 +6,9 @@ use outrigger_ratelimit::{
 use outrigger_retry::{RetryLayer, RetryService, TimeoutLayer, TimeoutService};
 use tower_layer::{Identity, Layer, Stack};
 
-use super::{AnyRequest, EitherLimit, Enter, Inner, OfAttempt, OfCall, OfMethod, Wire};
+use super::{
+    AnyRequest, EitherLimit, Enter, HoldContext, Inner, OfAttempt, OfCall, OfMethod, Wire,
+};
 use crate::{Governance, ObserveGovernance};
 
 /// The layers of a client, in order: overall deadline, rate limit, concurrency or adaptive limit,
@@ -74,11 +76,14 @@ type Limited<S, W> = RateLimitService<
 >;
 
 /// What a call goes through, its attempts in `A`.
-pub type ClientStack<A, W, O> = TimeoutService<
-    Limited<Throttled<Retries<A, W>, W>, W>,
-    OfCall,
-    Inner<<W as Wire>::Deadline>,
-    O,
+pub type ClientStack<A, W, O> = HoldContext<
+    TimeoutService<
+        Limited<Throttled<Retries<A, W>, W>, W>,
+        OfCall,
+        Inner<<W as Wire>::Deadline>,
+        O,
+    >,
+    W,
 >;
 
 impl<O: ObserveGovernance> Governance<O> {
@@ -117,7 +122,7 @@ impl<O: ObserveGovernance> Governance<O> {
     }
 
     /// The layers of a gRPC client over nothing but a `tonic` channel: as
-    /// [`tonic_client`](Self::tonic_client), for up to seven allocations a call less, since what
+    /// [`tonic_client`](Self::tonic_client), for some five allocations of an idempotent call less, since what
     /// stands inside is told neither the attempts' context nor, of a request that may be sent
     /// again, the extensions. A channel reads neither; a balancer would not know what was tried.
     #[cfg(feature = "tonic")]
@@ -198,6 +203,7 @@ where
             .carry(deadline())
             .observe(observer.clone())
             .layer(call);
+        let call = HoldContext::new(call, wire);
         Enter::new(self.around_calls.layer(call), wire, &self.governance)
     }
 }

@@ -38,7 +38,6 @@ where
     S: Service<Governed<R, O, W::Envelope>>,
     W: Wire,
     W::Namer: NameMethod<R>,
-    W::Context: CarryContext<R>,
     O: ObserveGovernance,
 {
     type Response = S::Response;
@@ -53,12 +52,44 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let method = self.wire.namer().name_method(&request);
         let state = self.governance.resolve(method);
-        let mut envelope = W::Envelope::default();
-        if let Some(place) = envelope.place() {
-            *place = self.wire.context().context(&request).cloned();
-        }
-        let governed = Governed::new(request, state, envelope);
+        let governed = Governed::new(request, state, W::Envelope::default());
         Moment::share(|| EnterFuture { response: self.inner.call(governed) })
+    }
+}
+
+/// Where the context stays in the envelope ([`InEnvelope`](super::InEnvelope)), puts there what the
+/// request says, or else the call that is being served: from here on the envelope alone counts.
+#[derive(Clone, Debug)]
+pub struct HoldContext<S, W> {
+    inner: S,
+    wire: W,
+}
+
+impl<S, W: Clone> HoldContext<S, W> {
+    pub(super) fn new(inner: S, wire: &W) -> Self {
+        Self { inner, wire: wire.clone() }
+    }
+}
+
+impl<S, W, R, O, E> Service<Governed<R, O, E>> for HoldContext<S, W>
+where
+    S: Service<Governed<R, O, E>>,
+    W: Wire,
+    W::Context: CarryContext<R>,
+    E: Envelope,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: Governed<R, O, E>) -> Self::Future {
+        request.hold_context(&self.wire.context());
+        self.inner.call(request)
     }
 }
 

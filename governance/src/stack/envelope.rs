@@ -70,6 +70,17 @@ impl<R, O, E> Governed<R, O, E> {
         Self { request, state, attempt: 0, envelope }
     }
 
+    /// Puts what the request says into the envelope, if that is where the context stands and nobody
+    /// has put it there.
+    pub(super) fn hold_context<X: CarryContext<R>>(&mut self, carrier: &X)
+    where
+        E: Envelope,
+    {
+        let Some(place @ None) = self.envelope.place() else { return };
+        let said = carrier.context(&self.request).cloned();
+        *place = Some(said.unwrap_or_else(|| Chain::current().context()));
+    }
+
     /// The same envelope around another request.
     fn with<T>(self, change: impl FnOnce(R) -> T) -> Governed<T, O, E> {
         let Self { request, state, attempt, envelope } = self;
@@ -119,8 +130,13 @@ impl<R, O, X: CarryContext<R>, E: Envelope> CarryContext<Governed<R, O, E>> for 
 
 impl<R, O, D: CarryDeadline<R>, E: Envelope> CarryDeadline<Governed<R, O, E>> for Inner<D> {
     fn deadline(&self, request: &Governed<R, O, E>, now: &mut Now) -> Option<Instant> {
-        let in_envelope = request.envelope.context().and_then(|context| context.deadline);
-        in_envelope.into_iter().chain(self.0.deadline(&request.request, now)).min()
+        match request.envelope.context() {
+            Some(context) => {
+                let peers = self.0.peer_deadline(&request.request, now);
+                context.deadline.into_iter().chain(peers).min()
+            }
+            None => self.0.deadline(&request.request, now),
+        }
     }
 
     fn set_deadline(&self, request: &mut Governed<R, O, E>, deadline: Instant, now: &mut Now) {
@@ -190,10 +206,13 @@ where
         previous: u32,
     ) {
         request.attempt = context.number;
-        if let Some(place) = request.envelope.place() {
-            *place = Some(context.clone());
+        match request.envelope.place() {
+            Some(place) => {
+                *place = Some(context.clone());
+                self.0.tell_peer(&mut request.request, context, previous);
+            }
+            None => self.0.begin_attempt(&mut request.request, context, previous),
         }
-        self.0.begin_attempt(&mut request.request, context, previous);
     }
 
     fn settle(&self, response: Response, unary: bool) -> Self::Settle {
@@ -285,9 +304,9 @@ impl<R, O: ObserveGovernance, E> ChooseBreaker<Governed<R, O, E>> for OfMethod {
 }
 
 /// What the caller states comes before what the policy states.
-impl<R, O, X: CarryContext<R>, E> ReadCriticality<Governed<R, O, E>> for Inner<X> {
+impl<R, O, X: CarryContext<R>, E: Envelope> ReadCriticality<Governed<R, O, E>> for Inner<X> {
     fn read(&self, request: &Governed<R, O, E>) -> Option<Criticality> {
-        let context = self.0.context(&request.request);
+        let context = CarryContext::context(self, request);
         context.and_then(|context| context.criticality).or(request.state.criticality)
     }
 }

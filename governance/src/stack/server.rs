@@ -7,7 +7,7 @@ use outrigger_retry::{TimeoutLayer, TimeoutService};
 use tokio::time::Instant;
 use tower_layer::{Identity, Layer, Stack};
 
-use super::{AnyRequest, EitherLimit, Enter, Governed, Inner, OfCall, OfMethod, Wire};
+use super::{AnyRequest, EitherLimit, Enter, Governed, HoldContext, Inner, OfCall, OfMethod, Wire};
 use crate::{Governance, ObserveGovernance};
 
 /// The layers of a server, in order: deadline, concurrency or adaptive limit, rate limit; of the
@@ -68,15 +68,22 @@ type Concurrency<S, L, W> = ConcurrencyLimitService<
 type Rate<S, L, W> = RateLimitService<S, L, OneToken, Inner<<W as Wire>::Context>>;
 
 /// What a call goes through before the handler `S`.
-pub type ServerStack<S, W, O> = TimeoutService<
-    Concurrency<
-        Rate<Concurrency<Rate<<W as Wire>::Inside<S>, OfMethod, W>, OfMethod, W>, OfServer<O>, W>,
-        OfServer<O>,
-        W,
+pub type ServerStack<S, W, O> = HoldContext<
+    TimeoutService<
+        Concurrency<
+            Rate<
+                Concurrency<Rate<<W as Wire>::Inside<S>, OfMethod, W>, OfMethod, W>,
+                OfServer<O>,
+                W,
+            >,
+            OfServer<O>,
+            W,
+        >,
+        OfCall,
+        Inner<<W as Wire>::Deadline>,
+        O,
     >,
-    OfCall,
-    Inner<<W as Wire>::Deadline>,
-    O,
+    W,
 >;
 
 impl<O: ObserveGovernance> Governance<O> {
@@ -148,6 +155,7 @@ where
             .carry(Inner(wire.deadline()))
             .observe(self.governance.observer().clone())
             .layer(handler);
+        let handler = HoldContext::new(handler, wire);
         Enter::new(self.around_calls.layer(handler), wire, &self.governance)
     }
 }

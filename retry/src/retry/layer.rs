@@ -12,6 +12,10 @@ use crate::{ByClone, RetryBudget};
 /// services that one layer value makes share policy, budget and latencies;
 /// [`separate`](Self::separate) gives a layer with its own.
 ///
+/// The first attempt is made with the service that was polled ready, each further one with a clone
+/// of the inner service: of one that was put aside when the service was called for the second time,
+/// and never polled. What a clone holds by value is as it was then.
+///
 /// | parameter | what it decides | default |
 /// | --- | --- | --- |
 /// | `H` | which policy a request has ([`ChooseRetry`](super::ChooseRetry)) | one for all |

@@ -29,6 +29,10 @@ pub trait Protocol<Request, Response, Error> {
     /// were made before. A first attempt is asked for only if it serves a retry.
     fn begin_attempt(&self, request: &mut Request, context: &AttemptContext, previous: u32);
 
+    /// The part of [`begin_attempt`](Self::begin_attempt) that tells the peer, for who has told the
+    /// layers further in otherwise. Default: peers are told nothing.
+    fn tell_peer(&self, _request: &mut Request, _context: &AttemptContext, _previous: u32) {}
+
     /// Waits until `response` can be judged; when `unary`, to the end of a short answer.
     fn settle(&self, response: Response, unary: bool) -> Self::Settle;
 

@@ -61,6 +61,12 @@ pub trait CarryDeadline<Request> {
     /// When the call must be over, as the request says. `now` reads the clock, once.
     fn deadline(&self, request: &Request, now: &mut Now) -> Option<Instant>;
 
+    /// The part of [`deadline`](Self::deadline) that a peer said, for who knows the context
+    /// otherwise. Default: peers say nothing.
+    fn peer_deadline(&self, _request: &Request, _now: &mut Now) -> Option<Instant> {
+        None
+    }
+
     /// Tells the layers and peers further on when the call must be over. `now` reads the clock,
     /// once.
     fn set_deadline(&self, request: &mut Request, deadline: Instant, now: &mut Now);
@@ -173,12 +179,12 @@ mod grpc {
     impl<B> CarryDeadline<Request<B>> for GrpcDeadline {
         fn deadline(&self, request: &Request<B>, now: &mut Now) -> Option<Instant> {
             let in_context = InContext(InExtensions).deadline(request, now);
-            let in_header = request
-                .headers()
-                .get(&GRPC_TIMEOUT)
-                .and_then(parse)
-                .and_then(|left| now.get().checked_add(left));
-            in_context.into_iter().chain(in_header).min()
+            in_context.into_iter().chain(self.peer_deadline(request, now)).min()
+        }
+
+        fn peer_deadline(&self, request: &Request<B>, now: &mut Now) -> Option<Instant> {
+            let left = request.headers().get(&GRPC_TIMEOUT).and_then(parse)?;
+            now.get().checked_add(left)
         }
 
         fn set_deadline(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
@@ -188,10 +194,12 @@ mod grpc {
 
         fn tell_peer(&self, request: &mut Request<B>, deadline: Instant, now: &mut Now) {
             let left = deadline.saturating_duration_since(now.get());
-            // To insert one that is there lets a full map grow.
-            match request.headers_mut().get_mut(&GRPC_TIMEOUT) {
-                Some(value) => *value = written(left),
-                None => _ = request.headers_mut().insert(GRPC_TIMEOUT, written(left)),
+            let headers = request.headers_mut();
+            let is_one = headers.get_all(&GRPC_TIMEOUT).iter().nth(1).is_none();
+            match headers.get_mut(&GRPC_TIMEOUT) {
+                // To insert one that is there lets a full map grow.
+                Some(value) if is_one => *value = written(left),
+                _ => _ = headers.insert(GRPC_TIMEOUT, written(left)),
             }
         }
     }

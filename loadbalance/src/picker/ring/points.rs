@@ -137,7 +137,8 @@ const POINTS_PER_SHARD: usize = 16;
 /// 64 arcs to a shard: an eighth to a fifth of them have a point.
 const ARC_BITS: u32 = 6;
 
-/// 4 MB of arcs at most, or 8 MB where an owner takes four bytes.
+/// 4 MB of arcs, or 8 MB where an owner takes four bytes; more only where there are more shards than
+/// that, beyond 33 million points.
 const MOST_ARC_BITS: u32 = 21;
 
 impl Points {

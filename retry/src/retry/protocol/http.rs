@@ -41,9 +41,13 @@ impl<B, C, Error: 'static> Protocol<Request<B>, Response<C>, Error> for Http {
     type Answer = Response<C>;
     type Settle = Ready<Response<C>>;
 
-    fn begin_attempt(&self, request: &mut Request<B>, context: &AttemptContext, _previous: u32) {
-        mark(request.headers_mut(), context);
+    fn begin_attempt(&self, request: &mut Request<B>, context: &AttemptContext, previous: u32) {
+        Protocol::<Request<B>, Response<C>, Error>::tell_peer(self, request, context, previous);
         InExtensions.set_context(request, context.clone());
+    }
+
+    fn tell_peer(&self, request: &mut Request<B>, context: &AttemptContext, _previous: u32) {
+        mark(request.headers_mut(), context);
     }
 
     fn settle(&self, response: Response<C>, _unary: bool) -> Self::Settle {
@@ -85,11 +89,15 @@ where
     type Settle = Peek<C>;
 
     fn begin_attempt(&self, request: &mut Request<B>, context: &AttemptContext, previous: u32) {
+        Protocol::<Request<B>, Response<C>, Error>::tell_peer(self, request, context, previous);
+        InExtensions.set_context(request, context.clone());
+    }
+
+    fn tell_peer(&self, request: &mut Request<B>, context: &AttemptContext, previous: u32) {
         if previous > 0 {
             request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
         }
         mark(request.headers_mut(), context);
-        InExtensions.set_context(request, context.clone());
     }
 
     fn settle(&self, response: Response<C>, unary: bool) -> Peek<C> {
