@@ -131,10 +131,14 @@ async fn a_method_that_is_called_between_floods_of_other_names_keeps_its_state()
         assert_eq!(state.circuit_breaker().state(), State::Closed, "after {call} failures");
         state.circuit_breaker().try_acquire().unwrap().record(Outcome::Failure);
         drop(state);
-        for other in 0..600 {
-            let other = Method::new("flood", &format!("{call}.{other}"));
-            let _ = governance.method(other.as_ref());
-        }
+        let flood = || {
+            for other in 0..600 {
+                let other = Method::new("flood", &format!("{call}.{other}"));
+                let _ = governance.method(other.as_ref());
+            }
+        };
+        // On another thread, so that the method stays at hand on this one.
+        thread::scope(|scope| scope.spawn(flood).join().unwrap());
     }
     assert_eq!(governance.method(GET).circuit_breaker().state(), State::Open);
 }
