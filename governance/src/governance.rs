@@ -152,9 +152,8 @@ impl<O: ObserveGovernance> Governance<O> {
 
     /// What governs a call of `method` that begins now.
     ///
-    /// Each thread has the last methods that it looked up at hand: looking the same ones up again
-    /// takes no look into the table of all methods, but for the first after a change of the
-    /// policies.
+    /// Each thread has the last methods that it looked up at hand: to look one up again takes no
+    /// look into the table of all, but for the first after a change of the policies.
     #[must_use]
     pub fn method(&self, method: MethodRef<'_>) -> Arc<MethodState<O>> {
         self.resolve(Some(method))
