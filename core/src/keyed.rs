@@ -16,6 +16,13 @@ pub trait Idle {
     /// A closed breaker, a limit with nobody inside, a full bucket.
     fn is_idle(&self) -> bool;
 
+    /// Whether it was used since it was asked last, other than by [`Keyed::with`]: by a holder
+    /// that has it at hand and looks its key up no more. That counts as if the key were looked up.
+    /// Asked once in each round of eviction. `false` unless implemented.
+    fn was_used(&self) -> bool {
+        false
+    }
+
     /// It was taken out, to make room or by [`Keyed::remove`]. Told before the call that took it
     /// out returns, while it may still be in use: when it is dropped is not said. Does nothing
     /// unless implemented.
@@ -30,7 +37,8 @@ pub trait Idle {
 /// used lately, and at last any, that gives way.
 ///
 /// The rule for "lately" is the CLOCK algorithm (Corbató, 1968): each use after the first marks its
-/// key, each round of eviction takes away marks and removes what had none.
+/// key, each round of eviction takes away marks and removes what had none. A value that is used
+/// past the table says so by [`Idle::was_used`].
 pub struct Keyed<K, V> {
     entries: papaya::HashMap<K, Entry<V>, RandomState>,
     capacity: NonZeroUsize,
@@ -152,10 +160,19 @@ where
         }
         let wanted = (capacity / 8).max(1) + (len - capacity);
         let mut removed = 0;
+        self.mark_what_says_it_was_used();
         for round in Round::ALL {
             removed += self.evict(round, wanted - removed);
             if removed >= wanted {
                 return;
+            }
+        }
+    }
+
+    fn mark_what_says_it_was_used(&self) {
+        for (_, entry) in &self.entries.pin() {
+            if entry.value.was_used() {
+                entry.mark_used();
             }
         }
     }
@@ -282,6 +299,41 @@ mod tests {
             (0..150_000).for_each(|key| touch(&keyed, key, key % 16 != 0));
             assert!(keyed.len() <= capacity);
         }
+    }
+
+    #[derive(Default)]
+    struct AtHand {
+        used: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    impl Idle for Arc<AtHand> {
+        fn is_idle(&self) -> bool {
+            true
+        }
+
+        fn was_used(&self) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.used.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_says_that_it_was_used_past_the_table_stays_and_is_asked_once_a_round() {
+        let keyed = Keyed::<u64, Arc<AtHand>>::new(NonZeroUsize::new(64).unwrap());
+        let busy = Arc::new(AtHand::default());
+        keyed.with(&0, || (0, Arc::clone(&busy)), |_| ());
+        let flood = |keys: std::ops::Range<u64>, is_used: bool| {
+            for key in keys {
+                busy.used.store(is_used, Ordering::Relaxed);
+                keyed.with(&key, || (key, Arc::default()), |_| ());
+            }
+            keyed.peek(&0, |_| ()).is_some()
+        };
+        assert!(flood(1..10_000, true), "it said that it was used");
+        // 64 come in before the first round, and an eighth of them before each that follows.
+        assert_eq!(busy.asked.load(Ordering::Relaxed), (10_000 - 64_usize).div_ceil(8));
+        assert!(!flood(10_000..20_000, false), "it is used no more");
     }
 
     #[test]

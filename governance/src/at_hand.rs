@@ -22,12 +22,22 @@ impl Id {
     }
 
     /// A method has its place by its name, so that methods that take turns rarely drive each other
-    /// out.
+    /// out. Not by all of the name, which would cost more than it saves: by what tells `a.Cart/Get`
+    /// from `b.User/Get`, and `CreateOrder` from `CancelOrder`.
     #[expect(clippy::cast_possible_truncation, reason = "any place will do")]
     fn place_of(self, name: MethodRef<'_>) -> usize {
-        let letter = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
-        let method = name.method.as_bytes();
-        (self.0 as usize + method.len() + letter(method.first()) + letter(method.last())) % PLACES
+        let (service, method) = (name.service.as_bytes(), name.method.as_bytes());
+        let letter = |of: &[u8], at: usize| of.get(at).copied().unwrap_or_default();
+        let letters = u32::from_le_bytes([
+            letter(method, 0),
+            letter(method, method.len() / 2),
+            letter(method, method.len().wrapping_sub(1)),
+            letter(service, service.len().wrapping_sub(1)),
+        ]);
+        let lengths = (method.len() as u32) << 8 ^ (service.len() as u32) << 16;
+        // 2^32 by the golden ratio (Knuth): the top bits of the product depend on all of these.
+        let mixed = (letters ^ lengths).wrapping_mul(0x9E37_79B9) >> (u32::BITS - PLACES.ilog2());
+        (self.0 as usize).wrapping_add(mixed as usize) % PLACES
     }
 }
 
@@ -72,4 +82,40 @@ where
             found[governance.place_of(name)] = Some(new);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
+
+    #[test]
+    fn what_was_kept_is_found_by_the_governance_that_kept_it_as_long_as_it_is_there() {
+        let (ours, others) = (Id(0), Id(PLACES as u64));
+        assert_eq!(ours.place_of(GET), others.place_of(GET), "else the place tells them apart");
+        let state = Arc::new("state");
+        assert_eq!(last_found::<&str>(ours, GET), None);
+        keep(ours, GET, &state);
+        assert!(Arc::ptr_eq(&last_found(ours, GET).unwrap(), &state));
+        assert_eq!(last_found::<&str>(others, GET), None, "of another governance");
+        assert_eq!(last_found::<u64>(ours, GET), None, "of another type");
+        drop(state);
+        assert_eq!(last_found::<&str>(ours, GET), None, "it was dropped");
+    }
+
+    #[test]
+    fn methods_that_look_alike_have_places_of_their_own() {
+        let named = |service, method| MethodRef { service, method };
+        for (a, b) in [
+            (named("a.Cart", "Get"), named("b.User", "Get")),
+            (named("shop.Order", "CreateOrder"), named("shop.Order", "CancelOrder")),
+            (named("shop.Cart", "Get"), named("shop.Cart", "Set")),
+            (named("shop.Cart", "GetItem"), named("shop.Cart", "GetItems")),
+        ] {
+            assert_ne!(Id(0).place_of(a), Id(0).place_of(b), "{a:?} {b:?}");
+        }
+        // Names may be empty, and no place is beyond the last.
+        assert!(Id(u64::MAX).place_of(named("", "")) < PLACES);
+    }
 }

@@ -42,6 +42,8 @@ pub struct MethodState<O = ()> {
     pub(crate) criticality: Option<Criticality>,
     /// It gave way to other methods: whoever has it at hand looks its method up again.
     gave_way: AtomicBool,
+    /// It was found at hand, where the table of methods sees nothing of it.
+    used: AtomicBool,
 }
 
 impl<O> MethodState<O> {
@@ -60,6 +62,15 @@ impl<O> MethodState<O> {
     /// Whether it is what governs its method under the policies of this version.
     pub(crate) fn is_in_force(&self, version: u64) -> bool {
         self.version == version && !self.gave_way.load(Ordering::Relaxed)
+    }
+
+    /// Counts as a look-up of its method, so that it gives way no sooner for being at hand.
+    #[inline]
+    pub(crate) fn mark_used(&self) {
+        // Looked at first, so that its cache line stays shared between the threads that call it.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The policies that govern it.
@@ -233,7 +244,8 @@ impl<O> Slot<O> {
     }
 }
 
-/// What a call, a service that has it at hand, a closed circuit or an empty bucket would lose.
+/// Not idle: what a call in flight or another holder of the state, an open circuit, a used limit
+/// or an emptied bucket would lose.
 impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
         let state = self.state.load();
@@ -243,6 +255,10 @@ impl<O> Idle for Slot<O> {
             && state.adaptive.is_idle()
             && state.rate.is_idle()
             && state.throttle.is_idle()
+    }
+
+    fn was_used(&self) -> bool {
+        self.state.load().used.swap(false, Ordering::Relaxed)
     }
 
     /// When it is dropped is up to the map, so that is too late to say so.
@@ -301,6 +317,9 @@ impl<O: ObserveGovernance> Making<'_, O> {
     pub(crate) fn state(self, method: &Method, old: Option<&MethodState<O>>) -> MethodState<O> {
         let Self { policy, version, budget, off, observer } = self;
         let none = || TimeoutPolicy::default().with_enforcement(DISABLED);
+        let carried = |flag: fn(&MethodState<O>) -> &AtomicBool| {
+            AtomicBool::new(old.is_some_and(|old| flag(old).load(Ordering::Relaxed)))
+        };
         MethodState {
             timeout: policy.timeout.unwrap_or_else(none),
             attempt_timeout: policy.attempt_timeout.unwrap_or_else(none),
@@ -319,7 +338,8 @@ impl<O: ObserveGovernance> Making<'_, O> {
             method: method.clone(),
             policy,
             version,
-            gave_way: AtomicBool::new(old.is_some_and(|old| old.gave_way.load(Ordering::Relaxed))),
+            gave_way: carried(|old| &old.gave_way),
+            used: carried(|old| &old.used),
         }
     }
 }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use outrigger::{Format, Governance, MethodState, PolicySet};
-use outrigger_core::{Method, MethodRef};
+use outrigger_circuitbreak::State;
+use outrigger_core::{Method, MethodRef, Outcome};
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
 
@@ -115,4 +116,29 @@ fn what_a_thread_has_at_hand_is_not_kept_alive_by_that() {
     let last = Arc::downgrade(&governance.method(GET));
     drop(governance);
     assert!(last.upgrade().is_none(), "nothing is governed any more");
+}
+
+/// A flood is far more names than there is room for, so that a method that counted as not used
+/// would go with near certainty.
+#[tokio::test(start_paused = true)]
+async fn a_method_that_is_called_between_floods_of_other_names_keeps_its_state() {
+    const CALLS: u32 = 100;
+    let text = "defaults: {circuit_breaker: {error_rate: {rate: 0.5, minimum_calls: 100}}}";
+    let set = PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap();
+    let governance = Governance::new(set);
+    for call in 0..CALLS {
+        let state = governance.method(GET);
+        assert_eq!(state.circuit_breaker().state(), State::Closed, "after {call} failures");
+        state.circuit_breaker().try_acquire().unwrap().record(Outcome::Failure);
+        drop(state);
+        let flood = || {
+            for other in 0..600 {
+                let other = Method::new("flood", &format!("{call}.{other}"));
+                let _ = governance.method(other.as_ref());
+            }
+        };
+        // On another thread, so that the method stays at hand on this one.
+        thread::scope(|scope| scope.spawn(flood).join().unwrap());
+    }
+    assert_eq!(governance.method(GET).circuit_breaker().state(), State::Open);
 }
