@@ -27,17 +27,16 @@ impl Id {
     #[expect(clippy::cast_possible_truncation, reason = "any place will do")]
     fn place_of(self, name: MethodRef<'_>) -> usize {
         let (service, method) = (name.service.as_bytes(), name.method.as_bytes());
-        let letter = |of: &[u8], at: usize| of.get(at).copied().unwrap_or_default();
-        let letters = u32::from_le_bytes([
-            letter(method, 0),
-            letter(method, method.len() / 2),
-            letter(method, method.len().wrapping_sub(1)),
-            letter(service, service.len().wrapping_sub(1)),
-        ]);
-        let lengths = (method.len() as u32) << 8 ^ (service.len() as u32) << 16;
-        // 2^32 by the golden ratio (Knuth): the top bits of the product depend on all of these.
-        let mixed = (letters ^ lengths).wrapping_mul(0x9E37_79B9) >> (u32::BITS - PLACES.ilog2());
-        (self.0 as usize).wrapping_add(mixed as usize) % PLACES
+        let mut place = (self.0 as u8).wrapping_add(method.len() as u8);
+        if let [.., of_service] = service
+            && let [first, .., last] = method
+        {
+            let middle = method[method.len() / 2];
+            for letter in [*of_service, *first, middle, *last] {
+                place = place.wrapping_add(letter);
+            }
+        }
+        usize::from(place) % PLACES
     }
 }
 
