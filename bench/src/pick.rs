@@ -31,7 +31,8 @@ const NO_PICK: &str = "no_pick";
 pub(crate) fn run(quick: bool) -> Report {
     let mut report = Report::new("pick");
     report.note("ns_per_pick: ours counts the call as well and gives a service out; lookup_ns is");
-    report.note("that less a picker of the user's own that draws a number and looks nothing up.");
+    report.note("that less a picker of the user's own that draws a number and looks nothing up:");
+    report.note("one below nought is lost in the noise (`overhead` has look-ups by themselves).");
     report.note("The peers look up and no more; tower has no pick alone, so it is a whole call.");
     report.note("memory: what is held, of ours with the endpoints and their statistics.");
     report.note("max_over_mean: of 1 M keys; moved: keys that change owner when one endpoint of");
@@ -91,7 +92,7 @@ fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
     for Built { subject, chooser, build_ms, kilobytes } in &built {
         let pick = medians[&(subject.name, subject.system)];
         let is_ours = subject.system == "outrigger";
-        let lookup = if is_ours { (pick - no_pick).max(0.0) } else { pick };
+        let lookup = if is_ours { pick - no_pick } else { pick };
         let [spread, leaves, joins] = if subject.by_key && endpoints <= 10_000 {
             quality(subject, chooser, endpoints, quick)
         } else {

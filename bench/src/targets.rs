@@ -176,13 +176,7 @@ impl Run<'_> {
             ("client_stack_no_observe", 200.0),
         ];
         let ns = NS.map(|(name, most)| {
-            // A look-up is what it takes beyond a balancer that picks nothing.
-            let lookup = name.strip_suffix("_lookup_1000").map(|rule| format!("{rule}_1000"));
-            let measured = match lookup {
-                Some(rule) => self.of("pick", &rule, "outrigger", "lookup_ns"),
-                None => self.over_bare(name, "outrigger"),
-            };
-            Target::at_most(format!("{name}, ns"), measured, most)
+            Target::at_most(format!("{name}, ns"), self.over_bare(name, "outrigger"), most)
         });
         let over_governor = |name: &str| {
             Some(self.over_bare(name, "outrigger")? - self.over_bare(name, "governor")?)
