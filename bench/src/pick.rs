@@ -17,6 +17,11 @@ trait Choose: Send + Sync {
     /// The endpoint for a key; those who know no keys pick by chance.
     fn choose(&self, key: u64) -> u32;
 
+    /// Finds whose a key is, and no more.
+    fn look_up(&self, key: u64) {
+        black_box(self.choose(key));
+    }
+
     /// Those for many keys whose calls are all under way at once.
     fn choose_all(&self, keys: u64) -> Vec<u32> {
         (0..keys).map(|key| self.choose(mixed(key))).collect()
@@ -25,14 +30,16 @@ trait Choose: Send + Sync {
 
 type Chooser = Arc<dyn Choose>;
 
-/// The name of the picker whose picks cost nothing: what is left is what each call does.
-const NO_PICK: &str = "no_pick";
+/// The system of cases of ours that look a key up.
+const LOOK_UP: &str = "look-up";
 
 pub(crate) fn run(quick: bool) -> Report {
     let mut report = Report::new("pick");
-    report.note("ns_per_pick: ours counts the call as well and gives a service out; lookup_ns is");
-    report.note("that less a picker of the user's own that draws a number and looks nothing up:");
-    report.note("one below nought is lost in the noise (`overhead` has look-ups by themselves).");
+    report.note(
+        "ns_per_pick: ours counts the call as well and gives a service out, as no_pick does,",
+    );
+    report
+        .note("which draws a number and looks nothing up; lookup_ns: whose a key is, and no more.");
     report.note("The peers look up and no more; tower has no pick alone, so it is a whole call.");
     report.note("memory: what is held, of ours with the endpoints and their statistics.");
     report.note("max_over_mean: of 1 M keys; moved: keys that change owner when one endpoint of");
@@ -63,6 +70,10 @@ fn build(subject: &'static Subject, endpoints: u32) -> Built {
     Built { subject, chooser, build_ms, kilobytes: float(held) / 1e3 }
 }
 
+fn is_ours_by_key(subject: &Subject) -> bool {
+    subject.by_key && subject.system == "outrigger"
+}
+
 fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
     let built: Vec<Built> = subjects::ALL
         .iter()
@@ -80,7 +91,17 @@ fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
         });
         Case::new(built.subject.name, built.subject.system, pick)
     };
+    let case_of_lookup = |built: &Built| {
+        let chooser = Arc::clone(&built.chooser);
+        let mut number = 0;
+        let calls = Plain(move |_| {
+            number += 1;
+            chooser.look_up(mixed(number));
+        });
+        Case::new(built.subject.name, LOOK_UP, calls)
+    };
     let mut cases: Vec<Case> = built.iter().map(case).collect();
+    cases.extend(built.iter().filter(|built| is_ours_by_key(built.subject)).map(case_of_lookup));
     let inside = runtime.enter();
     cases.push(Case::new("p2c", "tower", Single(pending(endpoints as usize))));
     drop(inside);
@@ -88,11 +109,13 @@ fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
     measure(&mut cases, &runtime, turns, || ());
     let medians: HashMap<_, f64> =
         cases.iter_mut().map(|case| ((case.name, case.system), case.spread().median)).collect();
-    let no_pick = medians.get(&(NO_PICK, "outrigger")).copied().unwrap_or(f64::NAN);
     for Built { subject, chooser, build_ms, kilobytes } in &built {
         let pick = medians[&(subject.name, subject.system)];
-        let is_ours = subject.system == "outrigger";
-        let lookup = if is_ours { pick - no_pick } else { pick };
+        let lookup = match medians.get(&(subject.name, LOOK_UP)) {
+            Some(&lookup) => lookup,
+            None if subject.system == "outrigger" => f64::NAN,
+            None => pick,
+        };
         let [spread, leaves, joins] = if subject.by_key && endpoints <= 10_000 {
             quality(subject, chooser, endpoints, quick)
         } else {
@@ -100,7 +123,7 @@ fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
         };
         let metrics = [
             ("ns_per_pick", pick, "ns"),
-            ("lookup_ns", if subject.name == NO_PICK { f64::NAN } else { lookup }, "ns"),
+            ("lookup_ns", lookup, "ns"),
             ("build_ms", *build_ms, "ms"),
             ("memory_kb", *kilobytes, "kB"),
             ("max_over_mean", spread, "x"),

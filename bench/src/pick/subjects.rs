@@ -1,6 +1,6 @@
 //! Who picks: our pickers, their peers, and the scan that Kitex does.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 use hashring::HashRing;
 use outrigger_core::Outcome;
@@ -9,7 +9,7 @@ use outrigger_loadbalance::{
 };
 use pingora_ketama::{Bucket, Continuum};
 
-use super::{Choose, Chooser, NO_PICK};
+use super::{Choose, Chooser};
 use crate::kit::mixed;
 
 pub(super) struct Subject {
@@ -45,7 +45,7 @@ const fn by_key(
 }
 
 pub(super) static ALL: [Subject; 9] = [
-    by_chance(NO_PICK, "outrigger", |hosts| ours(hosts, Picker::custom(looks_nothing_up), false)),
+    by_chance("no_pick", "outrigger", |hosts| ours(hosts, Picker::custom(looks_nothing_up), false)),
     by_chance("weighted_random", "outrigger", |hosts| ours(hosts, Picker::WeightedRandom, false)),
     by_chance("weighted_random", "bare", scan),
     by_chance("p2c", "outrigger", |hosts| ours(hosts, Picker::least_pending(), false)),
@@ -94,6 +94,10 @@ impl Choose for Ours {
         let host = *picked.service();
         picked.record(Outcome::Success);
         host
+    }
+
+    fn look_up(&self, key: u64) {
+        black_box(self.balance.owner_of(HashKey::of(key.to_le_bytes())));
     }
 
     fn choose_all(&self, keys: u64) -> Vec<u32> {
