@@ -111,10 +111,9 @@ fn of_size(report: &mut Report, endpoints: u32, quick: bool) {
         cases.iter_mut().map(|case| ((case.name, case.system), case.spread().median)).collect();
     for Built { subject, chooser, build_ms, kilobytes } in &built {
         let pick = medians[&(subject.name, subject.system)];
-        let lookup = match medians.get(&(subject.name, LOOK_UP)) {
-            Some(&lookup) => lookup,
-            None if subject.system == "outrigger" => f64::NAN,
-            None => pick,
+        let lookup = match subject.system {
+            "outrigger" => medians.get(&(subject.name, LOOK_UP)).copied().unwrap_or(f64::NAN),
+            _ => pick,
         };
         let [spread, leaves, joins] = if subject.by_key && endpoints <= 10_000 {
             quality(subject, chooser, endpoints, quick)
