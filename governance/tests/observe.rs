@@ -20,6 +20,7 @@ use outrigger::{
     core::{MethodRef, Rejection},
     observability::{Metric, ObserveLayer, SpanEvents, names},
 };
+use tokio::sync::RwLock;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -33,6 +34,10 @@ services:
       Get: {retry: {mode: failure, idempotent: true, retries: 2, backoff: none}}
       Put: {rate_limit: 1/h}
 ";
+
+/// Who looks at spans is alone: tracing may take an event that is met for the first time on one
+/// thread, while a subscriber begins on another, for one that nobody listens to.
+static ALONE: RwLock<()> = RwLock::const_new(());
 
 fn governance<O: ObserveGovernance>(observer: O) -> Governance<O> {
     let set = PolicySet::parse("policies.yaml", POLICIES, Format::Yaml).expect("valid");
@@ -57,6 +62,7 @@ fn ended(meter: &Memory, metric: &Metric, method: &str, outcome: &str) -> i64 {
 
 #[tokio::test(start_paused = true)]
 async fn each_call_and_each_attempt_is_recorded_once_by_method_and_outcome() {
+    let _beside = ALONE.read().await;
     let (meter, n) = (Memory::default(), Arc::new(AtomicU32::new(0)));
     let seen = ObserveLayer::client().target("shop").meter(meter.clone());
     // Of three attempts the third succeeds.
@@ -94,6 +100,7 @@ async fn each_call_and_each_attempt_is_recorded_once_by_method_and_outcome() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_ends_as_cancelled_and_so_does_its_attempt() {
+    let _beside = ALONE.read().await;
     let meter = Memory::default();
     let never = service_fn(async |_: Call| std::future::pending::<Result<Call, Rejection>>().await);
     let seen = ObserveLayer::client().meter(meter.clone());
@@ -111,6 +118,7 @@ async fn a_call_that_is_dropped_ends_as_cancelled_and_so_does_its_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_records_what_it_serves_and_what_it_refuses() {
+    let _beside = ALONE.read().await;
     let meter = Memory::default();
     let seen = ObserveLayer::server().meter(meter.clone());
     let handler = service_fn(async |call: Call| Ok::<_, Rejection>(call));
@@ -157,6 +165,7 @@ impl Callee {
 
 #[tokio::test(start_paused = true)]
 async fn grpc_calls_are_recorded_by_the_names_of_grpc_when_their_bodies_end() {
+    let _beside = ALONE.read().await;
     let meter = Memory::default();
     Callee::default().call(ObserveLayer::client().meter(meter.clone())).await;
     let get = "shop.Cart/Get";
@@ -177,6 +186,7 @@ fn attribute(span: &SpanData, key: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn each_attempt_is_a_span_below_its_calls_and_passes_its_own_context_on() {
+    let _alone = ALONE.write().await;
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("shop"));
