@@ -88,7 +88,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Governed<R, O, E>) -> Self::Future {
-        request.hold_context(&self.wire.context());
+        request.hold_context(|| self.wire.context());
         self.inner.call(request)
     }
 }

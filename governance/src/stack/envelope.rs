@@ -72,12 +72,12 @@ impl<R, O, E> Governed<R, O, E> {
 
     /// Puts what the request says into the envelope, if that is where the context stands and nobody
     /// has put it there.
-    pub(super) fn hold_context<X: CarryContext<R>>(&mut self, carrier: &X)
+    pub(super) fn hold_context<X: CarryContext<R>>(&mut self, carrier: impl FnOnce() -> X)
     where
         E: Envelope,
     {
         let Some(place @ None) = self.envelope.place() else { return };
-        let said = carrier.context(&self.request).cloned();
+        let said = carrier().context(&self.request).cloned();
         *place = Some(said.unwrap_or_else(|| Chain::current().context()));
     }
 

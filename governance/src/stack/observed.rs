@@ -158,41 +158,25 @@ mod of_http {
         }
     }
 
-    impl ObservedWire for GrpcWire {
-        type Reader = Grpc;
+    macro_rules! grpc {
+        ($wire:ty) => {
+            impl ObservedWire for $wire {
+                type Reader = Grpc;
 
-        fn reader(&self) -> Grpc {
-            Grpc
-        }
+                fn reader(&self) -> Grpc {
+                    Grpc
+                }
 
-        fn system(&self) -> Option<&'static str> {
-            Some("grpc")
-        }
+                fn system(&self) -> Option<&'static str> {
+                    Some("grpc")
+                }
+            }
+        };
     }
 
+    grpc!(GrpcWire);
     #[cfg(feature = "tonic")]
-    impl ObservedWire for crate::TonicWire {
-        type Reader = Grpc;
-
-        fn reader(&self) -> Grpc {
-            Grpc
-        }
-
-        fn system(&self) -> Option<&'static str> {
-            Some("grpc")
-        }
-    }
-
+    grpc!(crate::TonicWire);
     #[cfg(feature = "tonic")]
-    impl ObservedWire for crate::TonicChannelWire {
-        type Reader = Grpc;
-
-        fn reader(&self) -> Grpc {
-            Grpc
-        }
-
-        fn system(&self) -> Option<&'static str> {
-            Some("grpc")
-        }
-    }
+    grpc!(crate::TonicChannelWire);
 }
