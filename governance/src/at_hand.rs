@@ -86,6 +86,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Format, Governance, MethodState, PolicySet};
 
     const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
 
@@ -101,6 +102,20 @@ mod tests {
         assert_eq!(last_found::<u64>(ours, GET), None, "of another type");
         drop(state);
         assert_eq!(last_found::<&str>(ours, GET), None, "it was dropped");
+    }
+
+    #[test]
+    fn a_look_up_leaves_at_hand_what_it_found_and_takes_it_from_there() {
+        let set = PolicySet::parse("policies.yaml", "defaults: {timeout: 1s}", Format::Yaml);
+        let governance = Governance::new(set.unwrap());
+        let id = governance.shared.id;
+        let state = governance.method(GET);
+        let found = last_found::<MethodState>(id, GET).expect("left at hand");
+        assert!(Arc::ptr_eq(&found, &state));
+        // Of another governance with the same policies, so that it shows whence it was taken.
+        let planted = Governance::new(governance.set().as_ref().clone()).method(GET);
+        keep(id, GET, &planted);
+        assert!(Arc::ptr_eq(&governance.method(GET), &planted));
     }
 
     #[test]

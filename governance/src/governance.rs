@@ -41,7 +41,7 @@ use crate::{
 /// # Ok::<_, outrigger::InvalidPolicies>(())
 /// ```
 pub struct Governance<O = ()> {
-    shared: Arc<Shared<O>>,
+    pub(crate) shared: Arc<Shared<O>>,
 }
 
 /// A [`Governance`] that it does not keep alive.
@@ -55,8 +55,8 @@ impl<O> WeakGovernance<O> {
     }
 }
 
-struct Shared<O> {
-    id: Id,
+pub(crate) struct Shared<O> {
+    pub(crate) id: Id,
     current: Live<Current>,
     methods: Keyed<Method, Slot<O>>,
     services: Keyed<Box<str>, ServiceState>,

@@ -122,17 +122,26 @@ async fn how_much_a_call_matters_may_stand_in_the_envelope() {
         Inner(InExtensions).set_context(&mut call, context);
         call
     });
-    let client = governance(policies).tonic_channel().around_calls(say).layer(hang);
-    let _first = tokio::spawn(client.clone().oneshot(request()));
-    tokio::task::yield_now().await;
-    let second = tokio::spawn(client.clone().oneshot(request()));
-    tokio::task::yield_now().await;
-    let mut third = request();
-    third.headers_mut().insert("matters", HeaderValue::from_static("most"));
-    let _third = tokio::spawn(client.oneshot(third));
-    // The one that matters more takes the only place to wait.
-    let refused = timeout(Duration::from_secs(1), second).await.unwrap().unwrap();
-    assert!(refused.is_err());
+    let matters = |matters: bool| {
+        let mut request = request();
+        if matters {
+            request.headers_mut().insert("matters", HeaderValue::from_static("most"));
+        }
+        request
+    };
+    // Of two calls and one place to wait, whoever comes first: the one that matters more has it.
+    for first_matters in [false, true] {
+        let governance = governance(policies);
+        let client = governance.tonic_channel().around_calls(say.clone()).layer(hang.clone());
+        let _inside = tokio::spawn(client.clone().oneshot(request()));
+        tokio::task::yield_now().await;
+        let first = tokio::spawn(client.clone().oneshot(matters(first_matters)));
+        tokio::task::yield_now().await;
+        let second = tokio::spawn(client.oneshot(matters(!first_matters)));
+        let refused = if first_matters { second } else { first };
+        let refused = timeout(Duration::from_secs(1), refused).await.expect("at once");
+        assert!(refused.unwrap().is_err(), "first matters: {first_matters}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
