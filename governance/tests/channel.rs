@@ -110,7 +110,10 @@ async fn what_a_layer_around_the_calls_says_counts_in_the_request_and_in_the_env
 #[tokio::test(start_paused = true)]
 async fn how_much_a_call_matters_may_stand_in_the_envelope() {
     type Call = Governed<Request<Body>, (), InEnvelope>;
-    let policies = "defaults: {concurrency_limit: {limit: 1, max_waiting: 1, max_wait: 40s}}";
+    // What the caller says comes before what the policy says.
+    let policies = "
+defaults: {criticality: SHEDDABLE, concurrency_limit: {limit: 1, max_waiting: 1, max_wait: 40s}}
+";
     let hang = service_fn(async |_: Request<Body>| {
         sleep(Duration::from_secs(60)).await;
         Ok::<_, Status>(Response::new(Body::empty()))
