@@ -135,7 +135,7 @@ defaults: {criticality: SHEDDABLE, concurrency_limit: {limit: 1, max_waiting: 1,
     // Of two calls and one place to wait, whoever comes first: the one that matters more has it.
     for first_matters in [false, true] {
         let governance = governance(policies);
-        let client = governance.tonic_channel().around_calls(say.clone()).layer(hang.clone());
+        let client = governance.tonic_channel().around_calls(say.clone()).layer(hang);
         let _inside = tokio::spawn(client.clone().oneshot(request()));
         tokio::task::yield_now().await;
         let first = tokio::spawn(client.clone().oneshot(matters(first_matters)));
