@@ -48,6 +48,9 @@ pub(crate) fn all_disabled() -> PolicySet {
     set("5s", "disabled")
 }
 
+#[repr(align(128))]
+struct Apart(AtomicBool);
+
 fn times(mut look_up: impl FnMut()) -> f64 {
     let began = Clock::now();
     (0..TIMES).for_each(|_| look_up());
@@ -72,12 +75,13 @@ fn swap(governance: &Governance, sets: &[PolicySet; 2], is_over: &AtomicBool) {
 /// Nanoseconds of a look-up, and sets a second, while sets are swapped in by another thread.
 fn measure(sets: Option<&[PolicySet; 2]>, rounds: usize) -> (Spread, f64) {
     let governance = Governance::new(all_policies());
-    let is_over = AtomicBool::new(false);
+    let is_over = Box::new(Apart(AtomicBool::new(false)));
+    let is_over = &is_over.0;
     let mut ns = Vec::new();
     let mut per_second = 0.0;
     thread::scope(|scope| {
         if let Some(sets) = sets {
-            scope.spawn(|| swap(&governance, sets, &is_over));
+            scope.spawn(|| swap(&governance, sets, is_over));
             while governance.version() == 0 {
                 thread::yield_now();
             }
