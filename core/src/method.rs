@@ -47,6 +47,19 @@ impl Method {
         &self.name[self.service_len + 1..]
     }
 
+    /// Whether this is its name.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, name: MethodRef<'_>) -> bool {
+        let (bytes, service) = (self.name.as_bytes(), name.service.as_bytes());
+        // By its length the slash stands where it should, so that no letter of one is the other's.
+        self.service_len == service.len()
+            && bytes.get(..service.len()).is_some_and(|own| are_same(own, service))
+            && bytes
+                .get(service.len() + 1..)
+                .is_some_and(|own| are_same(own, name.method.as_bytes()))
+    }
+
     /// Both, as `service/method`: OpenTelemetry's `rpc.method`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -58,6 +71,28 @@ impl Method {
     #[must_use]
     pub fn as_ref(&self) -> MethodRef<'_> {
         MethodRef { service: self.service(), method: self.method() }
+    }
+}
+
+/// Names are mostly so short that to call the system's comparison costs more than to compare their
+/// two ends, which meet or overlap.
+#[inline]
+fn are_same(a: &[u8], b: &[u8]) -> bool {
+    const fn ends<const N: usize>(of: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
+        match (of.first_chunk(), of.last_chunk()) {
+            (Some(first), Some(last)) => Some((first, last)),
+            _ => None,
+        }
+    }
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        1 => a[0] == b[0],
+        2..=3 => ends::<2>(a) == ends::<2>(b),
+        4..=8 => ends::<4>(a) == ends::<4>(b),
+        9..=16 => ends::<8>(a) == ends::<8>(b),
+        _ => a == b,
     }
 }
 
@@ -262,6 +297,28 @@ mod tests {
         assert_eq!(found("a.", "BC"), None);
         assert_eq!(Method::new("a.B", "C").service(), "a.B");
         assert_eq!(Method::new("a.B", "C").method(), "C");
+    }
+
+    #[test]
+    fn a_method_is_what_it_is_named_of_any_length_and_nothing_else() {
+        const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
+        let names: Vec<_> = (0..20).map(|len| &LETTERS[..len]).collect();
+        for service in &names {
+            for method in &names {
+                let own = Method::new(service, method);
+                assert!(own.is(own.as_ref()), "{own}");
+                for at in 0..service.len() + method.len() {
+                    let mut changed = format!("{service}{method}");
+                    changed.replace_range(at..=at, "-");
+                    let (service, method) = changed.split_at(service.len());
+                    assert!(!own.is(MethodRef { service, method }), "{own} at {at}");
+                }
+                let longer = format!("{method}-");
+                assert!(!own.is(MethodRef { service, method: &longer }), "{own}");
+                assert!(!Method::new(service, &longer).is(own.as_ref()), "{own}");
+            }
+        }
+        assert!(!Method::new("a", "b/c").is(Method::new("a/b", "c").as_ref()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use outrigger_retry::RetryBudget;
 
 use crate::{
     InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicySet,
-    at_hand::{self, Id},
+    at_hand::{self, Id, Share},
     current::{Current, Switch},
     state::{Adapting, Making, OTHER, Off, Slot, named, replace_changed},
 };
@@ -150,22 +150,50 @@ impl<O: ObserveGovernance> Governance<O> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What governs a call of `method` that begins now.
+    /// What governs a call of `method` that begins now, to keep.
     ///
     /// Each thread has the last methods that it looked up at hand: to look one up again takes no
     /// look into the table of all, but for the first after a change of the policies.
     #[must_use]
     pub fn method(&self, method: MethodRef<'_>) -> Arc<MethodState<O>> {
-        self.resolve(Some(method))
+        self.resolve(Some(method)).owned()
+    }
+
+    /// Shows `look` what governs a call of `method` that begins now. Costs less than
+    /// [`method`](Self::method), since nothing is kept; it is what the stacks do.
+    ///
+    /// ```
+    /// use outrigger::{Governance, PolicySet, core::MethodRef};
+    ///
+    /// let governance = Governance::new(PolicySet::default());
+    /// let get = MethodRef { service: "shop.Cart", method: "Get" };
+    /// let permit = governance.with_method(get, |state| state.circuit_breaker().try_acquire())?;
+    /// # drop(permit);
+    /// # Ok::<_, outrigger::core::Rejection>(())
+    /// ```
+    pub fn with_method<R>(
+        &self,
+        method: MethodRef<'_>,
+        look: impl FnOnce(&MethodState<O>) -> R,
+    ) -> R {
+        look(&self.resolve(Some(method)))
+    }
+
+    /// What governs a call of `method`, or of none.
+    #[inline]
+    pub(crate) fn resolve(&self, method: Option<MethodRef<'_>>) -> Share<O> {
+        // As two slices, which travel in registers.
+        let MethodRef { service, method } = method.unwrap_or(OTHER);
+        Share::new(self.find(service, method))
     }
 
     /// What the thread has at hand, if that governs the method under the policies as they are.
-    #[inline]
-    pub(crate) fn resolve(&self, method: Option<MethodRef<'_>>) -> Arc<MethodState<O>> {
-        let name = method.unwrap_or(OTHER);
+    fn find(&self, service: &str, method: &str) -> Arc<MethodState<O>> {
+        let name = MethodRef { service, method };
+        let id = self.shared.id;
         let version = self.shared.current.version();
-        match at_hand::last_found::<MethodState<O>>(self.shared.id, name) {
-            Some(state) if state.is_in_force(version) && state.method.as_ref() == name => {
+        match id.place_of(name).take::<MethodState<O>>() {
+            Some(state) if state.is_in_force(id, version) && state.method.is(name) => {
                 state.mark_used();
                 state
             }
@@ -181,7 +209,7 @@ impl<O: ObserveGovernance> Governance<O> {
             let state = self.making(&method).state(&method, None);
             (method, Slot::new(state))
         };
-        let state = self.shared.methods.with(&name, make, |slot| {
+        self.shared.methods.with(&name, make, |slot| {
             let version = self.shared.current.version();
             let state = slot.state.get();
             if state.version == version {
@@ -190,9 +218,7 @@ impl<O: ObserveGovernance> Governance<O> {
             // A call waits for nobody: while another is at it, the policies before count.
             self.bring_up_to_date(slot, false);
             slot.state.get()
-        });
-        at_hand::keep(self.shared.id, name, &state);
-        state
+        })
     }
 
     fn making(&self, method: &Method) -> Making<'_, O> {
@@ -202,7 +228,8 @@ impl<O: ObserveGovernance> Governance<O> {
         let policy = Arc::clone(current.set.method_shared(named(method)));
         let policy = current.switched(method, policy);
         let budget = self.with_service(method.service(), |service| service.budget.clone());
-        Making { policy, version, budget, off: &self.shared.off, observer: &self.shared.observer }
+        let Shared { id, off, observer, .. } = &*self.shared;
+        Making { governance: *id, policy, version, budget, off, observer }
     }
 
     fn bring_up_to_date(&self, slot: &Slot<O>, waits: bool) {
@@ -437,6 +464,7 @@ impl<O: ObserveGovernance> Governance<O> {
             state.rate.refresh();
         });
         drop(one_at_a_time);
+        at_hand::let_go();
         version
     }
 }
@@ -482,6 +510,12 @@ fn server<O: ObserveGovernance>(
     let adaptive = old.map(|old| &old.adaptive);
     let adaptive = Adapting::follow(adaptive, policy.adaptive_limit().copied(), "server", observer);
     ServerState { concurrency, has_concurrency, adaptive, rate, has_rate }
+}
+
+impl<O> Drop for Shared<O> {
+    fn drop(&mut self) {
+        at_hand::let_go();
+    }
 }
 
 impl<O> Clone for Governance<O> {

@@ -13,7 +13,10 @@ use outrigger_ratelimit::{
 };
 use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
-use crate::{MethodPolicy, ObserveGovernance};
+use crate::{
+    MethodPolicy, ObserveGovernance,
+    at_hand::{Id, Place, give_back},
+};
 
 /// The name of calls that say no method: the word of OpenTelemetry's conventions.
 pub(crate) const OTHER: MethodRef<'static> = MethodRef { service: "_OTHER", method: "_OTHER" };
@@ -31,6 +34,10 @@ pub struct MethodState<O = ()> {
     pub(crate) method: Method,
     pub(crate) policy: Arc<MethodPolicy>,
     pub(crate) version: u64,
+    governance: Id,
+    /// Where threads have it at hand, and how they put it there.
+    pub(crate) place: Place,
+    pub(crate) give_back: fn(Arc<Self>),
     pub(crate) timeout: TimeoutPolicy,
     pub(crate) attempt_timeout: TimeoutPolicy,
     pub(crate) retry: Option<CurrentRetry<O>>,
@@ -60,8 +67,11 @@ impl<O> MethodState<O> {
     }
 
     /// Whether it is what governs its method under the policies of this version.
-    pub(crate) fn is_in_force(&self, version: u64) -> bool {
-        self.version == version && !self.gave_way.load(Ordering::Relaxed)
+    #[inline]
+    pub(crate) fn is_in_force(&self, governance: Id, version: u64) -> bool {
+        self.governance == governance
+            && self.version == version
+            && !self.gave_way.load(Ordering::Relaxed)
     }
 
     /// Counts as a look-up of its method, so that it gives way no sooner for being at hand.
@@ -244,8 +254,9 @@ impl<O> Slot<O> {
     }
 }
 
-/// Not idle: what a call in flight or another holder of the state, an open circuit, a used limit
-/// or an emptied bucket would lose.
+/// Not idle: what a holder of the state, an open circuit, a used limit or an emptied bucket would
+/// lose. A thread that has it at hand is a holder: there are few of those, and they find no more of
+/// it than others.
 impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
         let state = self.state.load();
@@ -305,6 +316,7 @@ follow!(throttle, throttle, client_throttle, ClientThrottlePolicy, ClientThrottl
 
 /// What a state is made from.
 pub(crate) struct Making<'a, O> {
+    pub(crate) governance: Id,
     pub(crate) policy: Arc<MethodPolicy>,
     pub(crate) version: u64,
     pub(crate) budget: RetryBudget,
@@ -315,7 +327,7 @@ pub(crate) struct Making<'a, O> {
 impl<O: ObserveGovernance> Making<'_, O> {
     /// The state of `method`, with the running state of `old` wherever it still makes sense.
     pub(crate) fn state(self, method: &Method, old: Option<&MethodState<O>>) -> MethodState<O> {
-        let Self { policy, version, budget, off, observer } = self;
+        let Self { governance, policy, version, budget, off, observer } = self;
         let none = || TimeoutPolicy::default().with_enforcement(DISABLED);
         let carried = |flag: fn(&MethodState<O>) -> &AtomicBool| {
             AtomicBool::new(old.is_some_and(|old| flag(old).load(Ordering::Relaxed)))
@@ -335,9 +347,12 @@ impl<O: ObserveGovernance> Making<'_, O> {
             rate: rate(old, &policy, method, off, observer),
             throttle: throttle(old, &policy, method, off, observer),
             criticality: policy.criticality,
+            place: governance.place_of(method.as_ref()),
+            give_back: give_back::<O>,
             method: method.clone(),
             policy,
             version,
+            governance,
             gave_way: carried(|old| &old.gave_way),
             used: carried(|old| &old.used),
         }

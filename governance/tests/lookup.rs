@@ -108,7 +108,7 @@ fn ten_thousand_sets_are_swapped_in_and_no_look_up_finds_half_of_two() {
 }
 
 #[test]
-fn what_a_thread_has_at_hand_is_not_kept_alive_by_that() {
+fn what_a_thread_has_at_hand_goes_with_the_set_that_it_replaces() {
     let governance = Governance::new(set(1));
     let old = Arc::downgrade(&governance.method(GET));
     governance.replace(set(2));

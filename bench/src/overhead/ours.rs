@@ -54,13 +54,20 @@ pub(crate) fn cases() -> Vec<Case> {
         case("stack_none", Cloned(composed(&Governance::new(PolicySet::default())))),
         case("stack_all", Cloned(composed(&Governance::new(all_policies())))),
         case("policy_lookup", looked_up()),
+        case("policy_lookup_kept", looked_up_to_keep()),
     ]
 }
 
-/// Finds what governs a method, and lets it go.
+/// Finds what governs a method, as a stack does.
 fn looked_up() -> impl Calls {
     let governance = Governance::new(all_policies());
-    Plain(move |_| drop(black_box(governance.method(GET))))
+    Plain(move |_| governance.with_method(black_box(GET), |state| _ = black_box(state)))
+}
+
+/// Takes a share of its own in what governs a method, and lets it go.
+fn looked_up_to_keep() -> impl Calls {
+    let governance = Governance::new(all_policies());
+    Plain(move |_| drop(black_box(governance.method(black_box(GET)))))
 }
 
 /// What records metrics, with the recorder that is installed.

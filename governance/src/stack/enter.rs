@@ -132,7 +132,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Governed<R, O, E>) -> Self::Future {
-        Moment::leave(|| LeaveFuture { response: self.0.call(request.request) })
+        Moment::leave(|| LeaveFuture { response: self.0.call(request.into_request()) })
     }
 }
 
@@ -173,7 +173,9 @@ where
     }
 
     fn call(&mut self, request: Governed<http::Request<B>, O, E>) -> Self::Future {
-        Moment::leave(|| LeaveFuture { response: self.0.call(request.request.map(as_tonic)) })
+        Moment::leave(|| LeaveFuture {
+            response: self.0.call(request.into_request().map(as_tonic)),
+        })
     }
 }
 

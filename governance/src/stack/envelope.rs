@@ -13,7 +13,7 @@ use outrigger_retry::{
 };
 use tokio::time::Instant;
 
-use crate::{MethodState, ObserveGovernance};
+use crate::{MethodState, ObserveGovernance, at_hand::Share};
 
 /// Where the context of a call's attempts stands inside a stack.
 pub trait Envelope: Default {
@@ -60,13 +60,13 @@ impl Envelope for InEnvelope {
 pub struct Governed<R, O = (), E = WithRequest> {
     /// The request.
     pub request: R,
-    pub(super) state: Arc<MethodState<O>>,
+    pub(super) state: Share<O>,
     attempt: u32,
     envelope: E,
 }
 
 impl<R, O, E> Governed<R, O, E> {
-    pub(super) const fn new(request: R, state: Arc<MethodState<O>>, envelope: E) -> Self {
+    pub(super) const fn new(request: R, state: Share<O>, envelope: E) -> Self {
         Self { request, state, attempt: 0, envelope }
     }
 
@@ -79,6 +79,13 @@ impl<R, O, E> Governed<R, O, E> {
         let Some(place @ None) = self.envelope.place() else { return };
         let said = carrier().context(&self.request).cloned();
         *place = Some(said.unwrap_or_else(|| Chain::current().context()));
+    }
+
+    /// Takes the request out. What governs it is at hand for the next call from here on: also for
+    /// one that the service inside makes.
+    #[inline]
+    pub(super) fn into_request(self) -> R {
+        self.request
     }
 
     /// The same envelope around another request.
@@ -174,7 +181,7 @@ impl<R, O, C: CloneRequest<R>, E: Envelope> CloneRequest<Governed<R, O, E>> for 
             kept = inner;
             sent
         });
-        let keep = |kept| KeptGoverned { request: Some(kept), state: Arc::clone(&sent.state) };
+        let keep = |kept| KeptGoverned { request: Some(kept), state: sent.state.owned() };
         let kept = kept.map(keep);
         (sent, kept)
     }
@@ -183,7 +190,7 @@ impl<R, O, C: CloneRequest<R>, E: Envelope> CloneRequest<Governed<R, O, E>> for 
         let KeptGoverned { request: inner, state } = kept.as_mut()?;
         let request = self.0.again(inner, is_last)?;
         // Its context comes with the attempt's number.
-        let again = Governed::new(request, Arc::clone(state), E::default());
+        let again = Governed::new(request, Share::new(Arc::clone(state)), E::default());
         if inner.is_none() {
             *kept = None;
         }
