@@ -83,6 +83,12 @@ impl<P> Live<P> {
         LiveReader { live: self.clone(), version, policy: self.get() }
     }
 
+    /// Whether there is no other handle: nobody would see a replacement.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
     /// Whether two handles hold the same policy.
     #[must_use]
     pub fn ptr_eq(&self, other: &Self) -> bool {
@@ -153,6 +159,19 @@ mod tests {
         assert_eq!(*live.replace(2), 1);
         assert_eq!(*reader.get(), 2);
         assert_eq!(*reader.clone().get(), 2);
+    }
+
+    #[test]
+    fn a_handle_is_alone_until_it_is_cloned_or_read_by_a_reader() {
+        let live = Live::new(1);
+        assert!(live.is_alone());
+        let other = live.clone();
+        assert!(!live.is_alone());
+        drop(other);
+        let reader = live.reader();
+        assert!(!live.is_alone());
+        drop(reader);
+        assert!(live.is_alone());
     }
 
     #[test]

@@ -82,10 +82,11 @@ impl ServiceState {
     }
 }
 
-/// What a budget forgets comes back within its window.
+/// Not idle while a method draws on the budget, or a balancer follows the policy: another would be
+/// made beside it.
 impl Idle for ServiceState {
     fn is_idle(&self) -> bool {
-        true
+        self.budget.is_idle() && self.balance.is_alone()
     }
 }
 

@@ -372,6 +372,22 @@ async fn what_a_service_shares_follows_its_policies_and_keeps_what_was_spent() {
     drop(spent);
 }
 
+/// Far more names than there is room for, so that a service that counted as idle would go with near
+/// certainty.
+#[test]
+fn a_service_that_is_in_use_keeps_its_budget_and_its_balance_in_a_flood_of_other_names() {
+    let text = "defaults: {balance: {picker: {maglev: {}}}}";
+    let governance = Governance::new(set(text));
+    let (budget, balance) = (governance.retry_budget("shop.Cart"), governance.balance("shop.User"));
+    for flood in 0..60_000 {
+        drop(governance.retry_budget(&format!("flood.{flood}")));
+    }
+    assert!(budget.ptr_eq(&governance.retry_budget("shop.Cart")), "a second one beside it");
+    governance.replace(PolicySet::default());
+    let default = outrigger_loadbalance::BalancePolicy::default();
+    assert_eq!(balance.get().picker(), default.picker(), "it follows no more");
+}
+
 /// Lets the context travel beside the call.
 #[derive(Clone, Copy)]
 struct Beside;

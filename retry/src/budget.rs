@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use outrigger_core::{Live, Moment, stripe_count, thread_number};
+use outrigger_core::{Idle, Live, Moment, stripe_count, thread_number};
 
 pub use self::policy::{RetryBudgetPolicy, RetryBudgetPolicyBuilder};
 use self::{
@@ -196,6 +196,14 @@ impl RetryBudget {
 
     fn rule(&self) -> Rule {
         self.shared.policy.load().rule
+    }
+}
+
+/// Nobody else has a handle to it or holds a share of it. What it has counted comes back within its
+/// window.
+impl Idle for RetryBudget {
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
     }
 }
 
