@@ -3,18 +3,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use outrigger_core::{Enforcement, Idle, Keyed, Live, Method, MethodRef};
+use outrigger_core::{Enforcement, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{
-    AdaptiveLimit, BeyondLimit, ConcurrencyLimit, ConnectionLimit, ConnectionLimitPolicy, RateLimit,
-};
+use outrigger_ratelimit::ConnectionLimit;
 use outrigger_retry::RetryBudget;
 
 use crate::{
     InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicySet,
     at_hand::{self, Id, Share},
     current::{Current, Switch},
-    state::{Adapting, Making, OTHER, Off, Slot, named, replace_changed},
+    shared::{ServerState, ServiceState, connections_of},
+    state::{Making, OTHER, Off, Slot, named, replace_changed},
 };
 
 /// The policies in force, and the running state of every method.
@@ -68,56 +67,6 @@ pub(crate) struct Shared<O> {
     observer: O,
 }
 
-/// What all methods of a service share.
-struct ServiceState {
-    budget: RetryBudget,
-    balance: Live<BalancePolicy>,
-}
-
-impl ServiceState {
-    fn follow(&self, name: &str, set: &PolicySet) {
-        let (budget, balance) = set.service(name).in_force();
-        replace_changed(self.budget.policy(), budget);
-        replace_changed(&self.balance, balance);
-    }
-}
-
-/// Not idle while a method draws on the budget, or a balancer follows the policy: another would be
-/// made beside it.
-impl Idle for ServiceState {
-    fn is_idle(&self) -> bool {
-        self.budget.is_idle() && self.balance.is_alone()
-    }
-}
-
-/// What a whole server shares.
-pub(crate) struct ServerState<O> {
-    pub(crate) concurrency: ConcurrencyLimit<O>,
-    has_concurrency: bool,
-    pub(crate) adaptive: Adapting<O>,
-    pub(crate) rate: RateLimit<O>,
-    has_rate: bool,
-}
-
-impl<O> ServerState<O> {
-    /// The adaptive limit that its calls ask: none, or one that is not disabled.
-    pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
-        self.adaptive.acting()
-    }
-
-    /// The concurrency limit, if the set states one.
-    #[cfg(feature = "diagnosis")]
-    pub(crate) fn stated_concurrency(&self) -> Option<&ConcurrencyLimit<O>> {
-        Some(&self.concurrency).filter(|_| self.has_concurrency)
-    }
-
-    /// The rate limit, if the set states one.
-    #[cfg(feature = "diagnosis")]
-    pub(crate) fn stated_rate(&self) -> Option<&RateLimit<O>> {
-        Some(&self.rate).filter(|_| self.has_rate)
-    }
-}
-
 const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 impl Governance {
@@ -133,7 +82,7 @@ impl<O: ObserveGovernance> Governance<O> {
     #[must_use]
     pub fn with_observer(set: PolicySet, observer: O) -> Self {
         let off = Off::new(&observer);
-        let server = server(&set, None, &off, &observer);
+        let server = ServerState::follow(None, &set, &off, &observer);
         let connections =
             ConnectionLimit::from_policy(connections_of(&set)).observe(observer.clone());
         let current = Current { set: Arc::new(set), switches: Vec::new() };
@@ -243,9 +192,8 @@ impl<O: ObserveGovernance> Governance<O> {
 
     fn with_service<R>(&self, name: &str, use_it: impl FnOnce(&ServiceState) -> R) -> R {
         let make = || {
-            let (budget, balance) = self.set().service(name).in_force();
-            let (budget, balance) = (RetryBudget::new(budget), Live::new(balance));
-            (name.into(), ServiceState { budget, balance })
+            let service = ServiceState::new(name, &self.set());
+            (name.into(), service)
         };
         let version = self.version();
         let used = self.shared.services.with(name, make, use_it);
@@ -443,9 +391,9 @@ impl<O: ObserveGovernance> Governance<O> {
         self.shared.current.update(change);
         let version = self.shared.current.version();
         let set = self.set();
-        self.shared
-            .server
-            .update(|old| server(&set, Some(old), &self.shared.off, &self.shared.observer));
+        self.shared.server.update(|old| {
+            ServerState::follow(Some(old), &set, &self.shared.off, &self.shared.observer)
+        });
         self.shared.services.for_each(|name, service| {
             service.follow(name, &set);
         });
@@ -468,49 +416,6 @@ impl<O: ObserveGovernance> Governance<O> {
         at_hand::let_go();
         version
     }
-}
-
-/// Without a limit all are let in, but counted for one that may come.
-fn connections_of(set: &PolicySet) -> ConnectionLimitPolicy {
-    let stated = set.server().connection_limit().copied();
-    stated.unwrap_or_else(|| {
-        ConnectionLimitPolicy::new(u32::MAX, BeyondLimit::Refuse).expect("a limit is at least 1")
-    })
-}
-
-/// The server's own limits, with the running state of `old`.
-fn server<O: ObserveGovernance>(
-    set: &PolicySet,
-    old: Option<&ServerState<O>>,
-    off: &Off<O>,
-    observer: &O,
-) -> ServerState<O> {
-    let policy = set.server();
-    let has_concurrency = policy.concurrency_limit().is_some();
-    let has_rate = policy.rate_limit().is_some();
-    let concurrency = match (policy.concurrency_limit(), old) {
-        (None, _) => off.concurrency().clone(),
-        (Some(policy), Some(old)) if old.has_concurrency => {
-            replace_changed(old.concurrency.policy(), *policy);
-            old.concurrency.clone()
-        }
-        (Some(policy), _) => {
-            ConcurrencyLimit::builder(*policy).name("server").observe(observer.clone()).build()
-        }
-    };
-    let rate = match (policy.rate_limit(), old) {
-        (None, _) => off.rate().clone(),
-        (Some(policy), Some(old)) if old.has_rate => {
-            replace_changed(old.rate.policy(), *policy);
-            old.rate.clone()
-        }
-        (Some(policy), _) => {
-            RateLimit::builder(*policy).name("server").observe(observer.clone()).build()
-        }
-    };
-    let adaptive = old.map(|old| &old.adaptive);
-    let adaptive = Adapting::follow(adaptive, policy.adaptive_limit().copied(), "server", observer);
-    ServerState { concurrency, has_concurrency, adaptive, rate, has_rate }
 }
 
 impl<O> Drop for Shared<O> {

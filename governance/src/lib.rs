@@ -194,6 +194,8 @@ mod schema;
 #[cfg(feature = "governance")]
 mod set;
 #[cfg(feature = "governance")]
+mod shared;
+#[cfg(feature = "governance")]
 mod stack;
 #[cfg(feature = "governance")]
 mod state;
