@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     kit::{Case, float},
-    overhead::{install_recorder, ours},
+    overhead::{bare, install_recorder, ours},
 };
 
 /// Calls of each case; enough that what begins and ends them does not count.
@@ -83,7 +83,8 @@ pub(crate) fn rustc() -> String {
 fn cases(runtime: &Runtime) -> Vec<Case> {
     install_recorder();
     let _inside = runtime.enter();
-    let mut cases = ours::cases();
+    let mut cases = vec![bare()];
+    cases.extend(ours::cases());
     cases.extend(ours::metered());
     cases
 }

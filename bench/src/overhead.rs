@@ -1,5 +1,6 @@
 //! `overhead`: the time and the heap of one call through each layer, ours and the peers'.
 
+mod disabled;
 #[cfg(feature = "peers")]
 mod metered;
 #[cfg(feature = "peers")]
@@ -37,10 +38,15 @@ pub(crate) fn install_recorder() -> PrometheusHandle {
     handle
 }
 
+/// A call without any layer, which every other is compared with.
+pub(crate) fn bare() -> Case {
+    Case::new("bare", "bare", Cloned(inner()))
+}
+
 /// Who records no metrics: all of one name together, ours first.
 pub(crate) fn cases(runtime: &Runtime) -> Vec<Case> {
     let _inside = runtime.enter();
-    let mut cases = vec![Case::new("bare", "bare", Cloned(inner()))];
+    let mut cases = vec![bare()];
     cases.extend(ours::cases());
     #[cfg(feature = "peers")]
     {
@@ -66,7 +72,7 @@ pub(crate) fn run(quick: bool) -> io::Result<Report> {
     let recorder = install_recorder();
     let mut cases = if cfg!(feature = "peer-metrics") {
         let _inside = runtime.enter();
-        let mut cases = vec![Case::new("bare", "bare", Cloned(inner()))];
+        let mut cases = vec![bare()];
         cases.extend(metered::cases());
         cases
     } else {

@@ -17,7 +17,7 @@ use outrigger_ratelimit::{
 use outrigger_retry::{QuantileDelay, RetryLayer, RetryPolicy, TimeoutLayer};
 use tower::{Layer, Service, ServiceBuilder};
 
-use super::{HOUR, PLENTY};
+use super::{HOUR, PLENTY, disabled};
 use crate::{
     kit::{Calls, Case, Cloned, Fault, Inner, Plain, inner, mixed},
     lookup::{GET, all_disabled, all_policies},
@@ -26,6 +26,12 @@ use crate::{
 const OURS: &str = "outrigger";
 
 pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = acting();
+    cases.extend(disabled::cases());
+    cases
+}
+
+fn acting() -> Vec<Case> {
     let slow = policy().slow_calls(HOUR, 0.5, 100);
     let random = Picker::WeightedRandom;
     vec![
@@ -88,7 +94,7 @@ pub(crate) fn metered() -> Vec<Case> {
     ]
 }
 
-fn case(name: &'static str, calls: impl Calls + 'static) -> Case {
+pub(super) fn case(name: &'static str, calls: impl Calls + 'static) -> Case {
     Case::new(name, OURS, calls)
 }
 
