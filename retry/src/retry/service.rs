@@ -81,12 +81,9 @@ where
                         },
                         protocol,
                     },
-                    timer: None,
                 }
             }
-            Some(retry) => {
-                RetryFuture { state: State::Race(self.race(request, retry)), timer: None }
-            }
+            Some(retry) => RetryFuture { state: State::Race(self.race(request, retry)) },
         }
     }
 }
