@@ -7,9 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{
-    AttemptContext, Classify, Enforcement, Moment, Observe, Outcome, Rejection, Timer,
-};
+use outrigger_core::{Classify, Enforcement, Moment, Observe, Outcome, Rejection, Timer};
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower_service::Service;
@@ -75,8 +73,6 @@ pub(super) struct Parts<S, R, P, C, Kept> {
     /// What further attempts are made with.
     pub(super) further: Further<S>,
     pub(super) kept: Option<Kept>,
-    /// What all attempts say of their call, each with its own number.
-    pub(super) context: AttemptContext,
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
@@ -424,8 +420,8 @@ where
         }
         let previous = this.plan.previous();
         let number = this.plan.count(kind);
-        this.parts.context.number = number;
-        this.parts.protocol.begin_attempt(&mut request, &this.parts.context, previous);
+        this.plan.context.number = number;
+        this.parts.protocol.begin_attempt(&mut request, &this.plan.context, previous);
         if let Some(share) = share {
             share.send();
         }
