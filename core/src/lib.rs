@@ -13,6 +13,7 @@
 //! | [`Live`], [`Enforcement`], [`InvalidPolicy`] | settings that change while traffic flows |
 //! | [`Keyed`], [`Idle`] | state per key, capped, with idle keys evicted |
 //! | [`Moment`] | one look at the clock for all layers that a call passes at once |
+//! | [`Timer`] | a deadline that a future waits for, in one word |
 //! | [`AttemptContext`], [`CarryContext`], [`Criticality`] | what an attempt knows of its logical call |
 //! | [`stripe_count`], [`thread_number`] | which stripe of a value is a thread's own |
 //!
@@ -84,6 +85,7 @@ mod rejection;
 #[cfg(feature = "schema")]
 mod schema;
 mod stripe;
+mod timer;
 
 pub use classify::{Classify, ErrorsAreFailures};
 pub use completion::{Complete, End, OnResponse, TrackCompletion};
@@ -98,6 +100,7 @@ pub use outcome::Outcome;
 pub use policy::InvalidPolicy;
 pub use rejection::{Rejection, RejectionKind};
 pub use stripe::{stripe_count, thread_number};
+pub use timer::Timer;
 
 #[cfg(feature = "http")]
 pub use classify::{GrpcStatus, HttpStatus};

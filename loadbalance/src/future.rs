@@ -6,9 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{CarryContext, Classify, Outcome, Rejection, TrackCompletion};
+use outrigger_core::{CarryContext, Classify, Outcome, Rejection, Timer, TrackCompletion};
 use pin_project::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
@@ -42,8 +42,7 @@ where
     Connecting {
         connecting: Connecting<S, Request, C, X>,
         /// Armed when the endpoint is awaited.
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Timer,
     },
     Calling {
         #[pin]
@@ -93,7 +92,7 @@ where
         connecting: Connecting<S, Request, C, X>,
         complete_on: T,
     ) -> Self {
-        Self { state: State::Connecting { connecting, timer: None }, complete_on }
+        Self { state: State::Connecting { connecting, timer: Timer::new() }, complete_on }
     }
 }
 
@@ -169,7 +168,7 @@ where
     /// Waits for the endpoint, goes on to others, and at last hands the request over.
     fn poll(
         &mut self,
-        mut timer: Pin<&mut Option<Sleep>>,
+        timer: &mut Timer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Sent<S, Request, C>, S::Error>> {
         loop {
@@ -187,16 +186,18 @@ where
                 }
                 Poll::Ready(Err(error)) => (error, Some(false)),
                 Poll::Pending => {
-                    if timer.is_none() {
-                        timer.set(Some(sleep(self.shared.policy().connect_timeout())));
+                    if !timer.is_armed() {
+                        let timeout = self.shared.policy().connect_timeout();
+                        // One that reaches beyond all time never ends a wait.
+                        if let Some(end) = Instant::now().checked_add(timeout) {
+                            timer.arm(end);
+                        }
                     }
-                    if let Some(sleep) = timer.as_mut().as_pin_mut() {
-                        ready!(sleep.poll(cx));
-                    }
+                    ready!(timer.poll(cx));
                     (Rejection::unavailable("loadbalance", "connect_timeout").into(), Some(true))
                 }
             };
-            timer.set(None);
+            timer.disarm();
             if !self.go_on(timed_out) {
                 return Poll::Ready(Err(error));
             }

@@ -12,6 +12,7 @@ use outrigger_ratelimit::{
     AdaptiveLimitLayer, AdaptiveLimitPolicy, ClientThrottleLayer, ClientThrottlePolicy,
     ConcurrencyLimitLayer, ConcurrencyLimitPolicy, RateLimitLayer, RateLimitPolicy, ThrottlePermit,
 };
+use tokio::runtime::Builder;
 use tower::{Layer, Service, service_fn};
 
 fn inner()
@@ -31,6 +32,37 @@ fn thousand<S: Service<(), Response = (), Error = Rejection>>(service: &mut S) -
         }
     });
     (passed, info.count_total)
+}
+
+/// How many allocations a thousand calls make that wait and are given up, after two like them: a
+/// queue keeps the timer of the call before until it has the next.
+fn waits<S: Service<(), Response = (), Error = Rejection>>(service: &mut S) -> u64 {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("the system has what a runtime needs");
+    let _inside = runtime.enter();
+    let mut wait = || {
+        let call = pin!(service.call(()));
+        assert!(call.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    };
+    wait();
+    wait();
+    measure(|| (0..1_000).for_each(|_| wait())).count_total
+}
+
+#[test]
+fn a_wait_for_a_place_allocates_nothing_once_there_were_some() {
+    let policy = ConcurrencyLimitPolicy::builder().limit(1).max_waiting(1).build();
+    let layer = ConcurrencyLimitLayer::new(policy.expect("valid"));
+    let _held = layer.handle().try_acquire();
+    assert_eq!(waits(&mut layer.layer(inner())), 0);
+}
+
+#[test]
+fn a_wait_for_tokens_allocates_nothing_once_there_were_some() {
+    let policy = RateLimitPolicy::builder().rate(1).burst(1).max_waiting(1);
+    let mut service = RateLimitLayer::new(policy.build().expect("valid")).layer(inner());
+    drop(service.call(()));
+    assert_eq!(waits(&mut service), 0);
 }
 
 #[test]

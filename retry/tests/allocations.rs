@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Ready, pending, ready},
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -99,6 +99,20 @@ fn count<B>(
     allocation_counter::measure(call).count_total
 }
 
+/// Heap allocations of a call of `service` that waits and is given up, after two like it.
+fn count_waiting(mut service: impl Service<(), Response = (), Error = Rejection>) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut call = || {
+        assert!(service.poll_ready(&mut cx).is_ready());
+        assert!(pin!(service.call(())).poll(&mut cx).is_pending());
+    };
+    call();
+    call();
+    allocation_counter::measure(call).count_total
+}
+
 fn retries() -> RetryLayer<OneRetry, ReplayTonic, Grpc, GrpcStatus> {
     let policy = RetryPolicy::failure().idempotent(true).build().unwrap();
     RetryLayer::new(policy).grpc().replay(ReplayTonic::default())
@@ -147,4 +161,13 @@ fn a_time_out_inside_the_retries_adds_nothing() {
     let timeout = TimeoutLayer::after(Duration::from_secs(1)).grpc();
     let without = count(retries().layer(Channel::default()));
     assert_eq!(count(retries().layer(timeout.layer(Channel::default()))) - without, 0);
+}
+
+#[test]
+fn timers_of_calls_that_wait_use_the_places_of_those_before() {
+    let never = service_fn(|()| pending::<Result<(), Rejection>>());
+    let timeout = TimeoutLayer::after(Duration::from_secs(1));
+    assert_eq!(count_waiting(timeout.layer(never)), 0);
+    let policy = RetryPolicy::backup(Duration::from_secs(1)).idempotent(true).build().unwrap();
+    assert_eq!(count_waiting(RetryLayer::new(policy).layer(timeout.layer(never))), 0);
 }

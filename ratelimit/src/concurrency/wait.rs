@@ -5,9 +5,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use outrigger_core::{Observe, Rejection};
+use outrigger_core::{Observe, Rejection, Timer};
 use pin_project::{pin_project, pinned_drop};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::{
     engine::{Asking, Verdict},
@@ -29,8 +29,8 @@ pub struct Wait<O = ()> {
     key: Option<usize>,
     asking: Asking,
     since: Instant,
-    /// Made when it is first polled.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Armed when it is first polled.
+    timer: Timer,
 }
 
 impl<O> Wait<O> {
@@ -40,7 +40,7 @@ impl<O> Wait<O> {
         asking: Asking,
         since: Instant,
     ) -> Self {
-        Self { stripe, key: Some(key), asking, since, timer: None }
+        Self { stripe, key: Some(key), asking, since, timer: Timer::new() }
     }
 }
 
@@ -53,14 +53,13 @@ impl<O: Observe<ConcurrencyLimitEvent>> Future for Wait<O> {
         let key = this.key.expect("not polled after completion");
         let mut verdict = shared.gate.verdict(key, cx.waker().clone());
         if verdict == Verdict::None {
-            if this.timer.is_none() {
+            if !this.timer.is_armed() {
                 let latest = this.since.checked_add(shared.policy().load().max_wait());
-                let end = [latest, this.asking.deadline].into_iter().flatten().min();
-                // Boxed: once for each call that waits, so that the future of all others is small.
-                *this.timer = end.map(|end| Box::pin(sleep_until(end)));
+                if let Some(end) = latest.into_iter().chain(this.asking.deadline).min() {
+                    this.timer.arm(end);
+                }
             }
-            let Some(timer) = this.timer else { return Poll::Pending };
-            if timer.as_mut().poll(cx).is_pending() {
+            if this.timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
             verdict = shared.gate.give_up(key);

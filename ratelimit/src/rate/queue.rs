@@ -3,14 +3,13 @@
 //! gets tokens, and nobody else's code runs under the lock.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    mem,
     sync::Arc,
     task::{Context, Wake, Waker},
 };
 
-use outrigger_core::Enforcement;
-use tokio::time::{Instant, Sleep, sleep_until};
+use outrigger_core::{Enforcement, Timer};
+use tokio::time::Instant;
 
 use super::engine::{Bucket, Shortage};
 use crate::{
@@ -32,7 +31,7 @@ struct State {
     waiters: Waiters<Waiter, 1>,
     /// What all who wait ask for together.
     queued_cost: u64,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// When the first may have its tokens, once that is known.
     due: Option<Instant>,
     /// Counts the timers, so that a late one does not take a newer one's place.
@@ -70,7 +69,7 @@ impl Queue {
         let state = Arc::new(Mutex::new(State {
             waiters,
             queued_cost: 0,
-            timer: None,
+            timer: Timer::new(),
             due: None,
             timers: 0,
         }));
@@ -174,15 +173,15 @@ impl Queue {
     /// A new one each time: the one before may be of a runtime that is gone. With nothing locked,
     /// since polling a timer may wake; a timer that another has overtaken is not kept.
     fn set_timer(&self, number: u64, at: Instant) {
-        // Boxed: once for each call that waits at the head, never for one that is admitted at once.
-        let mut timer = Box::pin(sleep_until(at));
-        if timer.as_mut().poll(&mut Context::from_waker(&self.alarm)).is_ready() {
+        let mut timer = Timer::new();
+        timer.arm(at);
+        if timer.poll(&mut Context::from_waker(&self.alarm)).is_ready() {
             self.nudge();
             return;
         }
         let old = {
             let mut state = lock(&self.state);
-            if state.timers == number { state.timer.replace(timer) } else { Some(timer) }
+            if state.timers == number { mem::replace(&mut state.timer, timer) } else { timer }
         };
         drop(old);
     }

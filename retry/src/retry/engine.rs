@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use outrigger_core::Outcome;
+use outrigger_core::{AttemptContext, Outcome};
 use tokio::time::Instant;
 
 use super::{AttemptKind, BackupDelay, RetryMode, RetryPolicy, StopReason, protocol::Advice};
@@ -20,7 +20,9 @@ pub(super) struct Plan {
     /// No further attempt for this reason, whatever comes.
     stop: Option<StopReason>,
     began: Option<Instant>,
-    deadline: Option<Instant>,
+    /// What all attempts say of their call, each with its own number. Here, since the deadline is
+    /// the rule's too.
+    pub(super) context: AttemptContext,
 }
 
 /// What an attempt's end means for its call.
@@ -49,14 +51,10 @@ pub(super) const fn needs_start(policy: &RetryPolicy) -> bool {
 }
 
 impl Plan {
-    pub(super) const fn new(
-        policy: &RetryPolicy,
-        deadline: Option<Instant>,
-        is_chained: bool,
-    ) -> Self {
-        let is_stopped = is_chained && policy.chain_stop();
+    pub(super) const fn new(policy: &RetryPolicy, context: AttemptContext) -> Self {
+        let is_stopped = context.caller_is_retry && policy.chain_stop();
         let stop = if is_stopped { Some(StopReason::ChainStop) } else { None };
-        Self { sent: 0, further: 0, was_transparent: false, stop, began: None, deadline }
+        Self { sent: 0, further: 0, was_transparent: false, stop, began: None, context }
     }
 
     /// Whether a further attempt is possible at all, and so the request worth keeping.
@@ -161,7 +159,7 @@ impl Plan {
             None => waits.next_wait(),
         };
         // The clock is read only where something depends on it.
-        if self.deadline.is_some() || policy.max_duration().is_some() {
+        if self.context.deadline.is_some() || policy.max_duration().is_some() {
             let at = now().checked_add(wait).ok_or(Some(StopReason::NoTimeLeft))?;
             if !self.is_in_time(policy, at) {
                 return Err(Some(StopReason::NoTimeLeft));
@@ -180,6 +178,6 @@ impl Plan {
             (Some(began), Some(most)) => at.saturating_duration_since(began) < most,
             _ => true,
         };
-        is_short && self.deadline.is_none_or(is_early)
+        is_short && self.context.deadline.is_none_or(is_early)
     }
 }

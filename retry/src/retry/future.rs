@@ -6,7 +6,6 @@ use std::{
 
 use outrigger_core::{Classify, Observe, Rejection};
 use pin_project::pin_project;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{RetryEvent, attempt::Attempt, protocol::Protocol, race::Race};
@@ -27,9 +26,6 @@ where
 {
     #[pin]
     pub(super) state: State<S, R, P, C, O, Request>,
-    /// Runs until the next attempt is due. Not in the state, which is moved when the call begins.
-    #[pin]
-    pub(super) timer: Option<Sleep>,
 }
 
 #[pin_project(project = StateProj)]
@@ -66,12 +62,11 @@ where
             StateProj::Once { attempt, protocol } => {
                 ready!(attempt.poll_answer(&*protocol, false, cx))
             }
-            StateProj::Race(race) => ready!(race.poll(this.timer.as_mut(), cx)),
+            StateProj::Race(race) => ready!(race.poll(cx)),
             StateProj::Done => panic!("`RetryFuture` polled after completion"),
         };
         // Cancels the other attempts now, however long the caller keeps this future.
         this.state.set(State::Done);
-        this.timer.set(None);
         Poll::Ready(output)
     }
 }

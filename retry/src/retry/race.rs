@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use outrigger_core::{AttemptContext, Classify, Enforcement, Moment, Observe, Outcome, Rejection};
+use outrigger_core::{Classify, Enforcement, Moment, Observe, Outcome, Rejection, Timer};
 use pin_project::{pin_project, pinned_drop};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use self::more::{More, PlannedRetry, Sending};
@@ -63,6 +63,8 @@ where
     attempt: Option<AttemptOf<S, R, P, Request>>,
     /// When a backup request is due.
     backup_at: Option<Instant>,
+    /// Runs until the next attempt is due.
+    timer: Timer,
     // Boxed, since most calls are over with the first attempt.
     more: Option<Box<MoreOf<S, R, P, Request>>>,
 }
@@ -71,8 +73,6 @@ pub(super) struct Parts<S, R, P, C, Kept> {
     /// What further attempts are made with.
     pub(super) further: Further<S>,
     pub(super) kept: Option<Kept>,
-    /// What all attempts say of their call, each with its own number.
-    pub(super) context: AttemptContext,
     pub(super) replay: R,
     pub(super) protocol: P,
     pub(super) classifier: C,
@@ -106,7 +106,7 @@ where
         let sent = RetryEvent::AttemptSent { number, kind: AttemptKind::First, shadow: false };
         retry.retry().tell(sent);
         let attempt = Some(Attempt::new(number, AttemptKind::First, now, response));
-        Self { retry, plan, parts, attempt, backup_at, more: None }
+        Self { retry, plan, parts, attempt, backup_at, timer: Timer::new(), more: None }
     }
 }
 
@@ -124,10 +124,9 @@ where
     C: Classify<P::Answer, S::Error>,
     O: Observe<RetryEvent>,
 {
-    /// Ready with the answer. `timer` runs until the next attempt is due.
+    /// Ready with the answer.
     pub(super) fn poll(
         mut self: Pin<&mut Self>,
-        mut timer: Pin<&mut Option<Sleep>>,
         cx: &mut Context<'_>,
     ) -> Poll<OutputOf<S, R, P, Request>> {
         loop {
@@ -141,7 +140,7 @@ where
             if !self.is_waiting() && !self.is_running() {
                 return Poll::Ready(self.take_failure());
             }
-            ready!(self.as_mut().poll_due(timer.as_mut(), cx));
+            ready!(self.as_mut().poll_due(cx));
             self.as_mut().begin_sending();
         }
     }
@@ -346,32 +345,24 @@ where
     }
 
     /// Ready when the next attempt is due; pending for good if none is to come.
-    fn poll_due(
-        self: Pin<&mut Self>,
-        mut timer: Pin<&mut Option<Sleep>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let planned = this.more.as_ref().and_then(|more| more.retry.as_ref());
         let at = match (planned.map(|planned| planned.at), *this.backup_at) {
             (Some(None), _) => {
-                timer.set(None);
+                this.timer.disarm();
                 return Poll::Ready(());
             }
             (Some(Some(at)), _) | (None, Some(at)) => at,
             (None, None) => {
                 // What was planned is no more: nobody is woken for it.
-                timer.set(None);
+                this.timer.disarm();
                 return Poll::Pending;
             }
         };
-        if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
-            timer.set(Some(sleep_until(at)));
-        }
-        if let Some(timer) = timer.as_mut().as_pin_mut() {
-            ready!(timer.poll(cx));
-        }
-        timer.set(None);
+        this.timer.arm(at);
+        ready!(this.timer.poll(cx));
+        this.timer.disarm();
         Poll::Ready(())
     }
 
@@ -429,8 +420,8 @@ where
         }
         let previous = this.plan.previous();
         let number = this.plan.count(kind);
-        this.parts.context.number = number;
-        this.parts.protocol.begin_attempt(&mut request, &this.parts.context, previous);
+        this.plan.context.number = number;
+        this.parts.protocol.begin_attempt(&mut request, &this.plan.context, previous);
         if let Some(share) = share {
             share.send();
         }

@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use outrigger_core::{AttemptContext, CarryContext, Classify, Enforcement, Observe, Rejection};
+use outrigger_core::{CarryContext, Classify, Enforcement, Observe, Rejection};
 use tower_service::Service;
 
 use super::{
@@ -81,12 +81,9 @@ where
                         },
                         protocol,
                     },
-                    timer: None,
                 }
             }
-            Some(retry) => {
-                RetryFuture { state: State::Race(self.race(request, retry)), timer: None }
-            }
+            Some(retry) => RetryFuture { state: State::Race(self.race(request, retry)) },
         }
     }
 }
@@ -110,7 +107,7 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         retry.retry().budget().record_call();
         let policy = retry.policy();
         let is_enforced = policy.enforcement() == Enforcement::Enforced;
-        let (plan, context, is_told) = self.plan_of(&request, policy, is_enforced);
+        let (plan, is_told) = self.plan_of(&request, policy, is_enforced);
         let (mut sent, kept) = if is_enforced && plan.may_repeat(policy) {
             self.replay.keep(request)
         } else {
@@ -118,10 +115,10 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         };
         // Only now, so that it need not be kept with the request: to copy it would allocate.
         if is_told {
-            CarryContext::<R::Sent>::set_context(&self.protocol, &mut sent, context.clone());
+            CarryContext::<R::Sent>::set_context(&self.protocol, &mut sent, plan.context.clone());
         }
-        if context.caller_is_retry {
-            self.protocol.begin_attempt(&mut sent, &context, 0);
+        if plan.context.caller_is_retry {
+            self.protocol.begin_attempt(&mut sent, &plan.context, 0);
         }
         // The value that was polled ready is the one that is called. Further attempts poll a clone,
         // which mostly goes unused: a channel's first poll allocates, and here it has that behind it.
@@ -133,7 +130,6 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         let parts = Parts {
             further,
             kept,
-            context,
             replay: self.replay.clone(),
             protocol: self.protocol.clone(),
             classifier: self.classifier.clone(),
@@ -149,22 +145,23 @@ impl<S, H, R, P, C> RetryService<S, H, R, P, C> {
         request: &Request,
         policy: &RetryPolicy,
         is_enforced: bool,
-    ) -> (Plan, AttemptContext, bool)
+    ) -> (Plan, bool)
     where
         P: CarryContext<Request>,
     {
         let found = self.protocol.context(request);
         let is_new = found.is_none();
-        let mut context = found.cloned().unwrap_or_else(|| Chain::current().context());
-        let plan = Plan::new(policy, context.deadline, context.caller_is_retry);
+        let context = found.cloned().unwrap_or_else(|| Chain::current().context());
+        let mut plan = Plan::new(policy, context);
         let mut is_told = false;
         if is_enforced && CarryContext::<Request>::carries(&self.protocol) {
             let shares = plan.may_repeat(policy);
             if shares {
-                context.tried.get_or_insert_with(|| self.spare.tried());
+                plan.context.tried.get_or_insert_with(|| self.spare.tried());
             }
-            is_told = shares || is_new && (context.caller_is_retry || context.deadline.is_some());
+            let says = plan.context.caller_is_retry || plan.context.deadline.is_some();
+            is_told = shares || is_new && says;
         }
-        (plan, context, is_told)
+        (plan, is_told)
     }
 }

@@ -4,9 +4,9 @@ use std::{
     time::Duration,
 };
 
-use outrigger_core::{Observe, Rejection};
+use outrigger_core::{Observe, Rejection, Timer};
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::{ReadTimeout, TimeoutEvent};
 
@@ -32,9 +32,8 @@ pub(super) enum State<F> {
         #[pin]
         response: F,
         limit: Limit,
-        /// Made when the inner future is pending for the first time.
-        #[pin]
-        timer: Option<Sleep>,
+        /// Armed when the inner future is pending for the first time.
+        timer: Timer,
     },
     TooLate,
     Done,
@@ -66,7 +65,7 @@ where
             StateProj::Running { response, limit, timer } => match response.poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     // An answer at once is nobody's time-out.
-                    let is_word = timer.is_some() && this.carrier.is_timeout(&response);
+                    let is_word = timer.is_armed() && this.carrier.is_timeout(&response);
                     let cut = is_word && !*this.is_shadow;
                     match cut.then(|| limit.passed()).flatten() {
                         Some(after) => Err(timed_out(after, false, this.observer).into()),
@@ -122,11 +121,7 @@ impl Limit {
 }
 
 /// Ready with the time that the call had, when that is over.
-fn expired(
-    limit: &mut Limit,
-    mut timer: Pin<&mut Option<Sleep>>,
-    cx: &mut Context<'_>,
-) -> Poll<Duration> {
+fn expired(limit: &mut Limit, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Duration> {
     let (deadline, since) = match *limit {
         Limit::Never => return Poll::Pending,
         Limit::At { deadline, since } => (deadline, since),
@@ -140,12 +135,8 @@ fn expired(
             (deadline, since)
         }
     };
-    if timer.is_none() {
-        timer.set(Some(sleep_until(deadline)));
-    }
-    if let Some(sleep) = timer.as_mut().as_pin_mut() {
-        ready!(sleep.poll(cx));
-    }
-    timer.set(None);
+    timer.arm(deadline);
+    ready!(timer.poll(cx));
+    timer.disarm();
     Poll::Ready(deadline.saturating_duration_since(since))
 }

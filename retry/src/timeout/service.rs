@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use outrigger_core::{Enforcement, Observe, Rejection};
+use outrigger_core::{Enforcement, Observe, Rejection, Timer};
 use tower_service::Service;
 
 use super::{
@@ -75,7 +75,11 @@ where
         }
         let (carrier, observer) = (self.carrier.clone(), self.observer.clone());
         TimeoutFuture {
-            state: State::Running { response: self.inner.call(request), limit, timer: None },
+            state: State::Running {
+                response: self.inner.call(request),
+                limit,
+                timer: Timer::new(),
+            },
             carrier,
             observer,
             is_shadow,
