@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    hash::BuildHasher,
+    hash::{BuildHasher, Hasher},
     sync::{Arc, OnceLock},
 };
 
@@ -48,6 +48,7 @@ impl Usual {
     }
 
     /// Counts one into the counter that `find` finds for this key.
+    #[inline]
     pub(super) fn count(
         &self,
         key: &str,
@@ -69,14 +70,31 @@ impl Usual {
     }
 
     /// The key's place; `None` if others have all those that it could have.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the lower bits of a hash are one too")]
     fn at_hand(&self, key: &str) -> Option<&AtHand> {
-        let first = self.hasher.hash_one(key) as usize;
+        // The bytes alone: nothing follows them that they could be mistaken for.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        let first = hasher.finish() as usize;
+        match self.place(first).get() {
+            Some(at_hand) if *at_hand.key == *key => Some(at_hand),
+            _ => self.search(first, key),
+        }
+    }
+
+    /// For a key that is new, or not where it should be.
+    #[cold]
+    fn search(&self, first: usize, key: &str) -> Option<&AtHand> {
         (0..PROBES).find_map(|step| {
-            let place = &self.places[first.wrapping_add(step) & (self.places.len() - 1)];
+            let place = self.place(first.wrapping_add(step));
             let at_hand = place.get_or_init(|| Box::new(AtHand::new(key)));
             (*at_hand.key == *key).then_some(&**at_hand)
         })
+    }
+
+    fn place(&self, at: usize) -> &OnceLock<Box<AtHand>> {
+        &self.places[at & (self.places.len() - 1)]
     }
 }
 

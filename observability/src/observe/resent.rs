@@ -15,13 +15,10 @@ std::thread_local! {
 }
 
 impl Resent {
-    /// Does a call's work, and counts here what the retries below tell meanwhile.
-    pub(super) fn count_during<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    /// Counts here what the retries below tell, for as long as the guard lives.
+    pub(super) fn count(&mut self) -> Counting<'_> {
         let outer = CURRENT.replace(Some(*self));
-        let inside = Inside { resent: self, outer };
-        let result = work();
-        drop(inside);
-        result
+        Counting { resent: self, outer }
     }
 
     /// Changes the counts of the call whose work this thread is doing.
@@ -34,13 +31,14 @@ impl Resent {
     }
 }
 
-/// Puts things right again also when the work panics.
-struct Inside<'a> {
+/// Puts things right again, also when the work panics.
+#[must_use = "counts for as long as it lives"]
+pub(super) struct Counting<'a> {
     resent: &'a mut Resent,
     outer: Option<Resent>,
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Counting<'_> {
     fn drop(&mut self) {
         if let Some(counted) = CURRENT.replace(self.outer) {
             *self.resent = counted;

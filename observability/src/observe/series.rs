@@ -212,6 +212,7 @@ impl MethodSeries {
     }
 
     /// Counts the call as over. Called once for each [`begin`](Self::begin).
+    #[inline]
     pub(super) fn end(&self, end: &CallEnd, resent: Option<Resent>) {
         self.in_flight().add(-1);
         self.record(end.outcome, end.status, end.duration.as_secs_f64());
