@@ -59,6 +59,7 @@ pub(crate) fn all(rows: &[Row]) -> Vec<Target> {
     let mut all = run.costs();
     all.extend(run.rpc());
     all.extend(run.budgets());
+    all.extend(run.lookups());
     all.extend(run.contention());
     all
 }
@@ -189,14 +190,23 @@ impl Run<'_> {
         ns.into_iter().chain(rate).chain([stack]).collect()
     }
 
+    /// Finding what governs a method, whatever is put in force meanwhile.
+    fn lookups(&self) -> [Target; 4] {
+        ["quiet", "equal sets", "another time-out", "all policies and none"].map(|name| {
+            let measured = self.of("lookup", name, "outrigger", "ns_per_lookup");
+            Target::at_most(format!("look-up, {name}, ns"), measured, 20.0)
+        })
+    }
+
     /// Two threads on one value over one thread: what is striped, and what counts exactly.
     fn contention(&self) -> Vec<Target> {
-        const STRIPED: [&str; 5] = [
+        const STRIPED: [&str; 6] = [
             "breaker_closed",
             "breaker_refusal",
             "balance_weighted_random_10",
             "balance_p2c_10",
             "maglev_lookup_1000",
+            "policy_lookup",
         ];
         const EXACT: [&str; 3] = ["concurrency_limit", "rate_limit", "retry_first_ok"];
         let speedup = |name: &str, least| {

@@ -6,7 +6,9 @@ use std::sync::{
 };
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
-use outrigger_core::{Criticality, Enforcement, Idle, Live, Method, MethodRef};
+use outrigger_core::{
+    Criticality, Enforcement, Idle, Live, Method, MethodRef, stripe_count, thread_number,
+};
 use outrigger_ratelimit::{
     AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit,
     ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy,
@@ -40,7 +42,8 @@ pub struct MethodState<O = ()> {
     pub(crate) give_back: fn(Arc<Self>),
     pub(crate) timeout: TimeoutPolicy,
     pub(crate) attempt_timeout: TimeoutPolicy,
-    pub(crate) retry: Option<CurrentRetry<O>>,
+    /// One for each stripe of threads, so that the count of owners is not written by two threads.
+    retry: Option<Arc<[CurrentRetry<O>]>>,
     pub(crate) breaker: CircuitBreaker<O>,
     pub(crate) concurrency: ConcurrencyLimit<O>,
     pub(crate) adaptive: Adapting<O>,
@@ -92,7 +95,14 @@ impl<O> MethodState<O> {
     /// Its retries, if a policy states any.
     #[must_use]
     pub fn retry(&self) -> Option<&Retry<O>> {
-        self.retry.as_ref().map(CurrentRetry::retry)
+        self.retry.as_ref().map(|stripes| stripes[0].retry())
+    }
+
+    /// Its retries as a call takes them along.
+    #[inline]
+    pub(crate) fn current_retry(&self) -> Option<CurrentRetry<O>> {
+        let stripes = self.retry.as_ref()?;
+        Some(stripes[thread_number() & (stripes.len() - 1)].clone())
     }
 
     /// Its circuit breaker.
@@ -366,15 +376,17 @@ fn retry<O: ObserveGovernance>(
     method: &Method,
     budget: RetryBudget,
     observer: &O,
-) -> Option<CurrentRetry<O>> {
+) -> Option<Arc<[CurrentRetry<O>]>> {
+    let stripes =
+        |retry: &Retry<O>| (0..stripe_count()).map(|_| CurrentRetry::new(retry.clone())).collect();
     let policy = policy.filter(|policy| policy.enforcement() != DISABLED)?;
     let present = old.and_then(|old| old.retry.as_ref());
-    let Some(present) = present.filter(|retry| retry.retry().budget().ptr_eq(&budget)) else {
+    let Some(present) = present.filter(|stripes| stripes[0].retry().budget().ptr_eq(&budget))
+    else {
         let builder = Retry::builder(policy).name(method.as_str()).budget(budget);
-        return Some(CurrentRetry::new(builder.observe(observer.clone()).build()));
+        return Some(stripes(&builder.observe(observer.clone()).build()));
     };
-    let mut current = present.clone();
-    replace_changed(current.retry().policy(), policy);
-    current.refresh();
-    Some(current)
+    let mut first = present[0].clone();
+    replace_changed(first.retry().policy(), policy);
+    Some(if first.refresh() { stripes(first.retry()) } else { Arc::clone(present) })
 }

@@ -298,7 +298,7 @@ impl<R, O: ObserveGovernance, E> ChooseRetry<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
     fn choose(&mut self, request: &Governed<R, O, E>) -> Option<CurrentRetry<O>> {
-        request.state.retry.clone()
+        request.state.current_retry()
     }
 }
 
