@@ -24,7 +24,8 @@ impl<O: Observe<CircuitBreakerEvent>> Permit<O> {
         Self { stripe: Some(stripe), ticket }
     }
 
-    pub(crate) const fn uncounted() -> Self {
+    /// Counts for nothing, for a call that no policy guards.
+    pub const fn uncounted() -> Self {
         Self { stripe: None, ticket: Ticket::void() }
     }
 

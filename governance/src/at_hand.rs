@@ -242,10 +242,8 @@ mod tests {
     fn a_thread_lets_go_when_it_replaces_the_set_drops_the_governance_or_ends() {
         let governance = governance();
         let old = Arc::downgrade(&governance.method(GET));
-        // A thread that ends.
-        thread::scope(|scope| {
-            scope.spawn(|| drop(governance.method(GET)));
-        });
+        // A thread that has ended: to wait for it is more than to wait for its work.
+        thread::scope(|scope| scope.spawn(|| drop(governance.method(GET))).join().unwrap());
         governance.replace(governance.set().as_ref().clone());
         assert!(old.upgrade().is_none(), "no call is governed by it any more");
         let last = Arc::downgrade(&governance.method(GET));

@@ -5,7 +5,7 @@ use std::{
 
 use outrigger_core::{Enforcement, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::ConnectionLimit;
+use outrigger_ratelimit::{ConcurrencyLimit, ConnectionLimit, RateLimit};
 use outrigger_retry::RetryBudget;
 
 use crate::{
@@ -61,7 +61,7 @@ pub(crate) struct Shared<O> {
     services: Keyed<Box<str>, ServiceState>,
     /// One change of the policies at a time.
     changing: Mutex<()>,
-    off: Off<O>,
+    off: Arc<Off<O>>,
     server: Live<ServerState<O>>,
     connections: ConnectionLimit<O>,
     observer: O,
@@ -81,8 +81,8 @@ impl<O: ObserveGovernance> Governance<O> {
     /// Governs by `set`, and tells `observer` whatever happens; its clones tell the same.
     #[must_use]
     pub fn with_observer(set: PolicySet, observer: O) -> Self {
-        let off = Off::new(&observer);
-        let server = ServerState::follow(None, &set, &off, &observer);
+        let off = Arc::new(Off::new(&observer));
+        let server = ServerState::follow(None, &set, &observer);
         let connections =
             ConnectionLimit::from_policy(connections_of(&set)).observe(observer.clone());
         let current = Current { set: Arc::new(set), switches: Vec::new() };
@@ -391,9 +391,9 @@ impl<O: ObserveGovernance> Governance<O> {
         self.shared.current.update(change);
         let version = self.shared.current.version();
         let set = self.set();
-        self.shared.server.update(|old| {
-            ServerState::follow(Some(old), &set, &self.shared.off, &self.shared.observer)
-        });
+        self.shared
+            .server
+            .update(|old| ServerState::follow(Some(old), &set, &self.shared.observer));
         self.shared.services.for_each(|name, service| {
             service.follow(name, &set);
         });
@@ -402,15 +402,15 @@ impl<O: ObserveGovernance> Governance<O> {
         connections.refresh();
         // At once, so that who waits for a place hears of a wider limit.
         let server = self.shared.server.load();
-        server.concurrency.refresh();
+        server.concurrency.iter().for_each(ConcurrencyLimit::refresh);
         server.adaptive.refresh();
-        server.rate.refresh();
+        server.rate.iter().for_each(RateLimit::refresh);
         self.shared.methods.for_each(|_, slot| {
             self.bring_up_to_date(slot, true);
             let state = slot.state.load();
-            state.concurrency.refresh();
+            state.concurrency.iter().for_each(ConcurrencyLimit::refresh);
             state.adaptive.refresh();
-            state.rate.refresh();
+            state.rate.iter().for_each(RateLimit::refresh);
         });
         drop(one_at_a_time);
         at_hand::let_go();

@@ -9,7 +9,7 @@ use outrigger_retry::RetryBudget;
 
 use crate::{
     ObserveGovernance, PolicySet,
-    state::{Adapting, Off, replace_changed},
+    state::{Adapting, concurrency, rate, replace_changed},
 };
 
 /// What all methods of a service share.
@@ -41,11 +41,9 @@ impl Idle for ServiceState {
 
 /// What a whole server shares.
 pub(crate) struct ServerState<O> {
-    pub(crate) concurrency: ConcurrencyLimit<O>,
-    has_concurrency: bool,
+    pub(crate) concurrency: Option<ConcurrencyLimit<O>>,
     pub(crate) adaptive: Adapting<O>,
-    pub(crate) rate: RateLimit<O>,
-    has_rate: bool,
+    pub(crate) rate: Option<RateLimit<O>>,
 }
 
 impl<O> ServerState<O> {
@@ -53,50 +51,20 @@ impl<O> ServerState<O> {
     pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
         self.adaptive.acting()
     }
-
-    /// The concurrency limit, if the set states one.
-    #[cfg(feature = "diagnosis")]
-    pub(crate) fn stated_concurrency(&self) -> Option<&ConcurrencyLimit<O>> {
-        Some(&self.concurrency).filter(|_| self.has_concurrency)
-    }
-
-    /// The rate limit, if the set states one.
-    #[cfg(feature = "diagnosis")]
-    pub(crate) fn stated_rate(&self) -> Option<&RateLimit<O>> {
-        Some(&self.rate).filter(|_| self.has_rate)
-    }
 }
 
 impl<O: ObserveGovernance> ServerState<O> {
     /// What the set states, with the running state of `old`.
-    pub(crate) fn follow(old: Option<&Self>, set: &PolicySet, off: &Off<O>, observer: &O) -> Self {
+    pub(crate) fn follow(old: Option<&Self>, set: &PolicySet, observer: &O) -> Self {
+        const NAME: &str = "server";
         let policy = set.server();
-        let has_concurrency = policy.concurrency_limit().is_some();
-        let has_rate = policy.rate_limit().is_some();
-        let concurrency = match (policy.concurrency_limit(), old) {
-            (None, _) => off.concurrency().clone(),
-            (Some(policy), Some(old)) if old.has_concurrency => {
-                replace_changed(old.concurrency.policy(), *policy);
-                old.concurrency.clone()
-            }
-            (Some(policy), _) => {
-                ConcurrencyLimit::builder(*policy).name("server").observe(observer.clone()).build()
-            }
-        };
-        let rate = match (policy.rate_limit(), old) {
-            (None, _) => off.rate().clone(),
-            (Some(policy), Some(old)) if old.has_rate => {
-                replace_changed(old.rate.policy(), *policy);
-                old.rate.clone()
-            }
-            (Some(policy), _) => {
-                RateLimit::builder(*policy).name("server").observe(observer.clone()).build()
-            }
-        };
-        let adaptive = old.map(|old| &old.adaptive);
-        let adaptive =
-            Adapting::follow(adaptive, policy.adaptive_limit().copied(), "server", observer);
-        Self { concurrency, has_concurrency, adaptive, rate, has_rate }
+        let had = old.and_then(|old| old.concurrency.as_ref());
+        let concurrency = concurrency(had, policy.concurrency_limit(), NAME, observer);
+        let had = old.and_then(|old| old.rate.as_ref());
+        let rate = rate(had, policy.rate_limit(), NAME, observer);
+        let had = old.map(|old| &old.adaptive);
+        let adaptive = Adapting::follow(had, policy.adaptive_limit().copied(), NAME, observer);
+        Self { concurrency, adaptive, rate }
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) fn named(method: &Method) -> Option<MethodRef<'_>> {
 
 /// What governs one call, from its begin to its end: it never changes under a call.
 ///
-/// The handles in it are shared by all calls of the method. What a policy file leaves out is a
-/// handle that is disabled.
+/// The handles in it are shared by all calls of the method. What a policy file leaves out is shown
+/// as a handle that is disabled; calls do not ask it.
 pub struct MethodState<O = ()> {
     pub(crate) method: Method,
     pub(crate) policy: Arc<MethodPolicy>,
@@ -44,12 +44,13 @@ pub struct MethodState<O = ()> {
     pub(crate) attempt_timeout: TimeoutPolicy,
     /// One for each stripe of threads, so that the count of owners is not written by two threads.
     retry: Option<Arc<[CurrentRetry<O>]>>,
-    pub(crate) breaker: CircuitBreaker<O>,
-    pub(crate) concurrency: ConcurrencyLimit<O>,
+    pub(crate) breaker: Option<CircuitBreaker<O>>,
+    pub(crate) concurrency: Option<ConcurrencyLimit<O>>,
     pub(crate) adaptive: Adapting<O>,
-    pub(crate) rate: RateLimit<O>,
-    pub(crate) throttle: ClientThrottle<O>,
+    pub(crate) rate: Option<RateLimit<O>>,
+    pub(crate) throttle: Option<ClientThrottle<O>>,
     pub(crate) criticality: Option<Criticality>,
+    off: Arc<Off<O>>,
     /// It gave way to other methods: whoever has it at hand looks its method up again.
     gave_way: AtomicBool,
     /// It was found at hand, where the table of methods sees nothing of it.
@@ -107,14 +108,14 @@ impl<O> MethodState<O> {
 
     /// Its circuit breaker.
     #[must_use]
-    pub const fn circuit_breaker(&self) -> &CircuitBreaker<O> {
-        &self.breaker
+    pub fn circuit_breaker(&self) -> &CircuitBreaker<O> {
+        self.breaker.as_ref().unwrap_or(&self.off.breaker)
     }
 
     /// Its concurrency limit.
     #[must_use]
-    pub const fn concurrency_limit(&self) -> &ConcurrencyLimit<O> {
-        &self.concurrency
+    pub fn concurrency_limit(&self) -> &ConcurrencyLimit<O> {
+        self.concurrency.as_ref().unwrap_or(&self.off.concurrency)
     }
 
     /// Its adaptive limit, if a policy states one.
@@ -130,14 +131,14 @@ impl<O> MethodState<O> {
 
     /// Its rate limit.
     #[must_use]
-    pub const fn rate_limit(&self) -> &RateLimit<O> {
-        &self.rate
+    pub fn rate_limit(&self) -> &RateLimit<O> {
+        self.rate.as_ref().unwrap_or(&self.off.rate)
     }
 
     /// Its client throttle.
     #[must_use]
-    pub const fn client_throttle(&self) -> &ClientThrottle<O> {
-        &self.throttle
+    pub fn client_throttle(&self) -> &ClientThrottle<O> {
+        self.throttle.as_ref().unwrap_or(&self.off.throttle)
     }
 }
 
@@ -224,14 +225,6 @@ impl<O: ObserveGovernance> Off<O> {
             .build(),
         }
     }
-
-    pub(crate) const fn concurrency(&self) -> &ConcurrencyLimit<O> {
-        &self.concurrency
-    }
-
-    pub(crate) const fn rate(&self) -> &RateLimit<O> {
-        &self.rate
-    }
 }
 
 /// A method's place among all: its state as it is now.
@@ -271,11 +264,11 @@ impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
         let state = self.state.load();
         Arc::strong_count(&state) == 1
-            && state.breaker.is_idle()
-            && state.concurrency.is_idle()
+            && state.breaker.as_ref().is_none_or(Idle::is_idle)
+            && state.concurrency.as_ref().is_none_or(Idle::is_idle)
             && state.adaptive.is_idle()
-            && state.rate.is_idle()
-            && state.throttle.is_idle()
+            && state.rate.as_ref().is_none_or(Idle::is_idle)
+            && state.throttle.as_ref().is_none_or(Idle::is_idle)
     }
 
     fn was_used(&self) -> bool {
@@ -298,31 +291,30 @@ pub(crate) fn replace_changed<P: PartialEq>(live: &Live<P>, policy: P) {
 }
 
 macro_rules! follow {
-    ($make:ident, $handle:ident, $section:ident, $policy:ty, $type:ident) => {
-        fn $make<O: ObserveGovernance>(
-            old: Option<&MethodState<O>>,
-            new: &MethodPolicy,
-            method: &Method,
-            off: &Off<O>,
+    ($make:ident, $policy:ty, $type:ident) => {
+        /// What `policy` states, as `old` has it if it has one.
+        pub(crate) fn $make<O: ObserveGovernance>(
+            old: Option<&$type<O>>,
+            policy: Option<&$policy>,
+            name: &str,
             observer: &O,
-        ) -> $type<O> {
-            let Some(policy) = &new.$section else { return off.$handle.clone() };
-            let had_one = |old: &&MethodState<O>| old.policy.$section.is_some();
-            let Some(old) = old.filter(had_one) else {
-                let builder = $type::builder(policy.clone());
-                return builder.name(method.as_str()).observe(observer.clone()).build();
-            };
-            let handle = old.$handle.clone();
-            replace_changed(handle.policy(), policy.clone());
-            handle
+        ) -> Option<$type<O>> {
+            let policy = policy?.clone();
+            Some(match old {
+                Some(handle) => {
+                    replace_changed(handle.policy(), policy);
+                    handle.clone()
+                }
+                None => $type::builder(policy).name(name).observe(observer.clone()).build(),
+            })
         }
     };
 }
 
-follow!(breaker, breaker, circuit_breaker, CircuitBreakerPolicy, CircuitBreaker);
-follow!(concurrency, concurrency, concurrency_limit, ConcurrencyLimitPolicy, ConcurrencyLimit);
-follow!(rate, rate, rate_limit, RateLimitPolicy, RateLimit);
-follow!(throttle, throttle, client_throttle, ClientThrottlePolicy, ClientThrottle);
+follow!(breaker, CircuitBreakerPolicy, CircuitBreaker);
+follow!(concurrency, ConcurrencyLimitPolicy, ConcurrencyLimit);
+follow!(rate, RateLimitPolicy, RateLimit);
+follow!(throttle, ClientThrottlePolicy, ClientThrottle);
 
 /// What a state is made from.
 pub(crate) struct Making<'a, O> {
@@ -330,7 +322,7 @@ pub(crate) struct Making<'a, O> {
     pub(crate) policy: Arc<MethodPolicy>,
     pub(crate) version: u64,
     pub(crate) budget: RetryBudget,
-    pub(crate) off: &'a Off<O>,
+    pub(crate) off: &'a Arc<Off<O>>,
     pub(crate) observer: &'a O,
 }
 
@@ -346,17 +338,38 @@ impl<O: ObserveGovernance> Making<'_, O> {
             timeout: policy.timeout.unwrap_or_else(none),
             attempt_timeout: policy.attempt_timeout.unwrap_or_else(none),
             retry: retry(old, policy.retry, method, budget, observer),
-            breaker: breaker(old, &policy, method, off, observer),
-            concurrency: concurrency(old, &policy, method, off, observer),
+            breaker: breaker(
+                old.and_then(|old| old.breaker.as_ref()),
+                policy.circuit_breaker.as_ref(),
+                method.as_str(),
+                observer,
+            ),
+            concurrency: concurrency(
+                old.and_then(|old| old.concurrency.as_ref()),
+                policy.concurrency_limit.as_ref(),
+                method.as_str(),
+                observer,
+            ),
             adaptive: Adapting::follow(
                 old.map(|old| &old.adaptive),
                 policy.adaptive_limit,
                 method.as_str(),
                 observer,
             ),
-            rate: rate(old, &policy, method, off, observer),
-            throttle: throttle(old, &policy, method, off, observer),
+            rate: rate(
+                old.and_then(|old| old.rate.as_ref()),
+                policy.rate_limit.as_ref(),
+                method.as_str(),
+                observer,
+            ),
+            throttle: throttle(
+                old.and_then(|old| old.throttle.as_ref()),
+                policy.client_throttle.as_ref(),
+                method.as_str(),
+                observer,
+            ),
             criticality: policy.criticality,
+            off: Arc::clone(off),
             place: governance.place_of(method.as_ref()),
             give_back: give_back::<O>,
             method: method.clone(),

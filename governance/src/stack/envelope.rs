@@ -278,7 +278,8 @@ impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfMethod
         cost: u32,
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
-        request.state.rate.enter_for(&request.request, cost, deadline)
+        let Some(limit) = &request.state.rate else { return Ok(None) };
+        limit.enter_for(&request.request, cost, deadline)
     }
 }
 
@@ -290,7 +291,10 @@ impl<R, O: ObserveGovernance, E> ChooseThrottle<Governed<R, O, E>> for OfMethod 
         request: &Governed<R, O, E>,
         criticality: Criticality,
     ) -> Result<ThrottlePermit<O>, Rejection> {
-        request.state.throttle.try_acquire_for(&request.request, criticality)
+        let Some(throttle) = &request.state.throttle else {
+            return Ok(ThrottlePermit::uncounted());
+        };
+        throttle.try_acquire_for(&request.request, criticality)
     }
 }
 
@@ -306,7 +310,8 @@ impl<R, O: ObserveGovernance, E> ChooseBreaker<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
     fn try_acquire_for(&self, request: &Governed<R, O, E>) -> Result<BreakerPermit<O>, Rejection> {
-        request.state.breaker.try_acquire_for(&request.request)
+        let Some(breaker) = &request.state.breaker else { return Ok(BreakerPermit::uncounted()) };
+        breaker.try_acquire_for(&request.request)
     }
 }
 

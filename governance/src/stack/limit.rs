@@ -62,7 +62,7 @@ impl<R, O: ObserveGovernance, C: Clone, E> ChooseLimit<Governed<R, O, E>>
 
     fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
         match request.state.adapting() {
-            None => enter_fixed(&request.state.concurrency, &request.request, asking),
+            None => enter_fixed(request.state.concurrency.as_ref(), &request.request, asking),
             Some(limit) => enter_adaptive(limit, asking, self.classifier.clone()),
         }
     }
@@ -79,17 +79,20 @@ where
     fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
         let server = self.of.governance.server_live().load();
         match server.adapting() {
-            None => enter_fixed(&server.concurrency, &request.request, asking),
+            None => enter_fixed(server.concurrency.as_ref(), &request.request, asking),
             Some(limit) => enter_adaptive(limit, asking, self.classifier.clone()),
         }
     }
 }
 
 fn enter_fixed<R, O: ObserveGovernance, C>(
-    limit: &ConcurrencyLimit<O>,
+    limit: Option<&ConcurrencyLimit<O>>,
     request: &R,
     asking: Asking,
 ) -> EitherEntry<O, C> {
+    let Some(limit) = limit else {
+        return Entry::Admitted(EitherPermit::Fixed(Permit::uncounted()));
+    };
     match limit.enter_for(request, asking) {
         Entry::Admitted(permit) => Entry::Admitted(EitherPermit::Fixed(permit)),
         Entry::Waiting(wait) => Entry::Waiting(EitherWait::Fixed(wait)),

@@ -53,7 +53,9 @@ impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfServer
         cost: u32,
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
-        self.governance.server_live().load().rate.enter_for(&request.request, cost, deadline)
+        let server = self.governance.server_live().load();
+        let Some(limit) = &server.rate else { return Ok(None) };
+        limit.enter_for(&request.request, cost, deadline)
     }
 }
 

@@ -20,7 +20,8 @@ impl<O> Permit<O> {
         Self { stripe: Some(stripe) }
     }
 
-    pub(super) const fn uncounted() -> Self {
+    /// Takes no place, for a call that no policy limits.
+    pub const fn uncounted() -> Self {
         Self { stripe: None }
     }
 

@@ -21,7 +21,8 @@ impl<O> ThrottlePermit<O> {
         Self { held: Some((stripe, criticality)) }
     }
 
-    pub(super) const fn uncounted() -> Self {
+    /// Counts for nothing, for a call that no policy holds back.
+    pub const fn uncounted() -> Self {
         Self { held: None }
     }
 
