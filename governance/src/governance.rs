@@ -5,15 +5,16 @@ use std::{
 
 use outrigger_core::{Enforcement, Keyed, Live, Method, MethodRef};
 use outrigger_loadbalance::BalancePolicy;
-use outrigger_ratelimit::{ConcurrencyLimit, ConnectionLimit, RateLimit};
+use outrigger_ratelimit::{AdaptiveLimit, ConcurrencyLimit, ConnectionLimit, RateLimit};
 use outrigger_retry::RetryBudget;
 
 use crate::{
     InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicySet,
     at_hand::{self, Id, Share},
     current::{Current, Switch},
+    part::{Part, replace_changed},
     shared::{ServerState, ServiceState, connections_of},
-    state::{Making, OTHER, Off, Slot, named, replace_changed},
+    state::{Making, OTHER, Off, Slot, named},
 };
 
 /// The policies in force, and the running state of every method.
@@ -400,22 +401,29 @@ impl<O: ObserveGovernance> Governance<O> {
         let connections = &self.shared.connections;
         replace_changed(connections.policy(), connections_of(&set).places());
         connections.refresh();
-        // At once, so that who waits for a place hears of a wider limit.
+        // At once, not with the next call.
         let server = self.shared.server.load();
-        server.concurrency.iter().for_each(ConcurrencyLimit::refresh);
-        server.adaptive.refresh();
-        server.rate.iter().for_each(RateLimit::refresh);
+        refresh(&server.concurrency, &server.adaptive, &server.rate);
         self.shared.methods.for_each(|_, slot| {
             self.bring_up_to_date(slot, true);
             let state = slot.state.load();
-            state.concurrency.iter().for_each(ConcurrencyLimit::refresh);
-            state.adaptive.refresh();
-            state.rate.iter().for_each(RateLimit::refresh);
+            refresh(&state.concurrency, &state.adaptive, &state.rate);
         });
         drop(one_at_a_time);
         at_hand::let_go();
         version
     }
+}
+
+/// So that who waits for a place or a token hears of a wider limit.
+fn refresh<O: ObserveGovernance>(
+    concurrency: &Part<ConcurrencyLimit<O>>,
+    adaptive: &Part<AdaptiveLimit<O>>,
+    rate: &Part<RateLimit<O>>,
+) {
+    concurrency.handle().into_iter().for_each(ConcurrencyLimit::refresh);
+    adaptive.handle().into_iter().for_each(AdaptiveLimit::refresh);
+    rate.handle().into_iter().for_each(RateLimit::refresh);
 }
 
 impl<O> Drop for Shared<O> {

@@ -188,6 +188,8 @@ mod method;
 #[cfg(all(feature = "governance", feature = "observability"))]
 mod observed;
 #[cfg(feature = "governance")]
+mod part;
+#[cfg(feature = "governance")]
 mod problem;
 #[cfg(feature = "schema")]
 mod schema;

@@ -9,7 +9,7 @@ use outrigger_retry::RetryBudget;
 
 use crate::{
     ObserveGovernance, PolicySet,
-    state::{Adapting, concurrency, rate, replace_changed},
+    part::{Part, replace_changed},
 };
 
 /// What all methods of a service share.
@@ -41,16 +41,9 @@ impl Idle for ServiceState {
 
 /// What a whole server shares.
 pub(crate) struct ServerState<O> {
-    pub(crate) concurrency: Option<ConcurrencyLimit<O>>,
-    pub(crate) adaptive: Adapting<O>,
-    pub(crate) rate: Option<RateLimit<O>>,
-}
-
-impl<O> ServerState<O> {
-    /// The adaptive limit that its calls ask: none, or one that is not disabled.
-    pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
-        self.adaptive.acting()
-    }
+    pub(crate) concurrency: Part<ConcurrencyLimit<O>>,
+    pub(crate) adaptive: Part<AdaptiveLimit<O>>,
+    pub(crate) rate: Part<RateLimit<O>>,
 }
 
 impl<O: ObserveGovernance> ServerState<O> {
@@ -58,13 +51,21 @@ impl<O: ObserveGovernance> ServerState<O> {
     pub(crate) fn follow(old: Option<&Self>, set: &PolicySet, observer: &O) -> Self {
         const NAME: &str = "server";
         let policy = set.server();
-        let had = old.and_then(|old| old.concurrency.as_ref());
-        let concurrency = concurrency(had, policy.concurrency_limit(), NAME, observer);
-        let had = old.and_then(|old| old.rate.as_ref());
-        let rate = rate(had, policy.rate_limit(), NAME, observer);
-        let had = old.map(|old| &old.adaptive);
-        let adaptive = Adapting::follow(had, policy.adaptive_limit().copied(), NAME, observer);
-        Self { concurrency, adaptive, rate }
+        Self {
+            concurrency: Part::follow(
+                old.map(|old| &old.concurrency),
+                policy.concurrency_limit(),
+                NAME,
+                observer,
+            ),
+            adaptive: Part::follow(
+                old.map(|old| &old.adaptive),
+                policy.adaptive_limit(),
+                NAME,
+                observer,
+            ),
+            rate: Part::follow(old.map(|old| &old.rate), policy.rate_limit(), NAME, observer),
+        }
     }
 }
 

@@ -10,14 +10,15 @@ use outrigger_core::{
     Criticality, Enforcement, Idle, Live, Method, MethodRef, stripe_count, thread_number,
 };
 use outrigger_ratelimit::{
-    AdaptiveLimit, AdaptiveLimitPolicy, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit,
-    ConcurrencyLimitPolicy, RateLimit, RateLimitPolicy,
+    AdaptiveLimit, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPolicy,
+    RateLimit, RateLimitPolicy,
 };
 use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
 use crate::{
     MethodPolicy, ObserveGovernance,
     at_hand::{Id, Place, give_back},
+    part::{Part, replace_changed},
 };
 
 /// The name of calls that say no method: the word of OpenTelemetry's conventions.
@@ -31,7 +32,8 @@ pub(crate) fn named(method: &Method) -> Option<MethodRef<'_>> {
 /// What governs one call, from its begin to its end: it never changes under a call.
 ///
 /// The handles in it are shared by all calls of the method. What a policy file leaves out is shown
-/// as a handle that is disabled; calls do not ask it.
+/// as a handle that is disabled. What is disabled calls do not ask, whatever policy is put into its
+/// handle past the [`Governance`](crate::Governance).
 pub struct MethodState<O = ()> {
     pub(crate) method: Method,
     pub(crate) policy: Arc<MethodPolicy>,
@@ -44,11 +46,11 @@ pub struct MethodState<O = ()> {
     pub(crate) attempt_timeout: TimeoutPolicy,
     /// One for each stripe of threads, so that the count of owners is not written by two threads.
     retry: Option<Arc<[CurrentRetry<O>]>>,
-    pub(crate) breaker: Option<CircuitBreaker<O>>,
-    pub(crate) concurrency: Option<ConcurrencyLimit<O>>,
-    pub(crate) adaptive: Adapting<O>,
-    pub(crate) rate: Option<RateLimit<O>>,
-    pub(crate) throttle: Option<ClientThrottle<O>>,
+    pub(crate) breaker: Part<CircuitBreaker<O>>,
+    pub(crate) concurrency: Part<ConcurrencyLimit<O>>,
+    pub(crate) adaptive: Part<AdaptiveLimit<O>>,
+    pub(crate) rate: Part<RateLimit<O>>,
+    pub(crate) throttle: Part<ClientThrottle<O>>,
     pub(crate) criticality: Option<Criticality>,
     off: Arc<Off<O>>,
     /// It gave way to other methods: whoever has it at hand looks its method up again.
@@ -109,36 +111,31 @@ impl<O> MethodState<O> {
     /// Its circuit breaker.
     #[must_use]
     pub fn circuit_breaker(&self) -> &CircuitBreaker<O> {
-        self.breaker.as_ref().unwrap_or(&self.off.breaker)
+        self.breaker.handle().unwrap_or(&self.off.breaker)
     }
 
     /// Its concurrency limit.
     #[must_use]
     pub fn concurrency_limit(&self) -> &ConcurrencyLimit<O> {
-        self.concurrency.as_ref().unwrap_or(&self.off.concurrency)
+        self.concurrency.handle().unwrap_or(&self.off.concurrency)
     }
 
     /// Its adaptive limit, if a policy states one.
     #[must_use]
     pub const fn adaptive_limit(&self) -> Option<&AdaptiveLimit<O>> {
-        self.adaptive.limit.as_ref()
-    }
-
-    /// The adaptive limit that its calls ask: none, or one that is not disabled.
-    pub(crate) fn adapting(&self) -> Option<&AdaptiveLimit<O>> {
-        self.adaptive.acting()
+        self.adaptive.handle()
     }
 
     /// Its rate limit.
     #[must_use]
     pub fn rate_limit(&self) -> &RateLimit<O> {
-        self.rate.as_ref().unwrap_or(&self.off.rate)
+        self.rate.handle().unwrap_or(&self.off.rate)
     }
 
     /// Its client throttle.
     #[must_use]
     pub fn client_throttle(&self) -> &ClientThrottle<O> {
-        self.throttle.as_ref().unwrap_or(&self.off.throttle)
+        self.throttle.handle().unwrap_or(&self.off.throttle)
     }
 }
 
@@ -146,50 +143,6 @@ impl<O> std::fmt::Debug for MethodState<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("MethodState");
         shown.field("method", &self.method).field("version", &self.version).finish_non_exhaustive()
-    }
-}
-
-/// An adaptive limit, if there is one. What was learnt outlives a time of being disabled.
-pub(crate) struct Adapting<O> {
-    pub(crate) limit: Option<AdaptiveLimit<O>>,
-    /// Whether calls ask it. One that is disabled is not even looked at: it would read the clock.
-    acts: bool,
-}
-
-impl<O> Adapting<O> {
-    pub(crate) fn acting(&self) -> Option<&AdaptiveLimit<O>> {
-        self.limit.as_ref().filter(|_| self.acts)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.limit.as_ref().is_none_or(Idle::is_idle)
-    }
-
-    /// So that who waits for a place hears of a wider limit.
-    pub(crate) fn refresh(&self) {
-        if let Some(limit) = &self.limit {
-            limit.refresh();
-        }
-    }
-}
-
-impl<O: ObserveGovernance> Adapting<O> {
-    /// What `policy` states, with what `old` has learnt.
-    pub(crate) fn follow(
-        old: Option<&Self>,
-        policy: Option<AdaptiveLimitPolicy>,
-        name: &str,
-        observer: &O,
-    ) -> Self {
-        let Some(policy) = policy else { return Self { limit: None, acts: false } };
-        let limit = match old.and_then(|old| old.limit.clone()) {
-            Some(limit) => {
-                replace_changed(limit.policy(), policy);
-                limit
-            }
-            None => AdaptiveLimit::builder(policy).name(name).observe(observer.clone()).build(),
-        };
-        Self { limit: Some(limit), acts: policy.enforcement() != DISABLED }
     }
 }
 
@@ -264,11 +217,11 @@ impl<O> Idle for Slot<O> {
     fn is_idle(&self) -> bool {
         let state = self.state.load();
         Arc::strong_count(&state) == 1
-            && state.breaker.as_ref().is_none_or(Idle::is_idle)
-            && state.concurrency.as_ref().is_none_or(Idle::is_idle)
+            && state.breaker.is_idle()
+            && state.concurrency.is_idle()
             && state.adaptive.is_idle()
-            && state.rate.as_ref().is_none_or(Idle::is_idle)
-            && state.throttle.as_ref().is_none_or(Idle::is_idle)
+            && state.rate.is_idle()
+            && state.throttle.is_idle()
     }
 
     fn was_used(&self) -> bool {
@@ -282,39 +235,6 @@ impl<O> Idle for Slot<O> {
         self.state.load().gave_way.store(true, Ordering::Relaxed);
     }
 }
-
-/// Replaces a policy that changed. One that did not keeps what was made of it.
-pub(crate) fn replace_changed<P: PartialEq>(live: &Live<P>, policy: P) {
-    if **live.load() != policy {
-        live.replace(policy);
-    }
-}
-
-macro_rules! follow {
-    ($make:ident, $policy:ty, $type:ident) => {
-        /// What `policy` states, as `old` has it if it has one.
-        pub(crate) fn $make<O: ObserveGovernance>(
-            old: Option<&$type<O>>,
-            policy: Option<&$policy>,
-            name: &str,
-            observer: &O,
-        ) -> Option<$type<O>> {
-            let policy = policy?.clone();
-            Some(match old {
-                Some(handle) => {
-                    replace_changed(handle.policy(), policy);
-                    handle.clone()
-                }
-                None => $type::builder(policy).name(name).observe(observer.clone()).build(),
-            })
-        }
-    };
-}
-
-follow!(breaker, CircuitBreakerPolicy, CircuitBreaker);
-follow!(concurrency, ConcurrencyLimitPolicy, ConcurrencyLimit);
-follow!(rate, RateLimitPolicy, RateLimit);
-follow!(throttle, ClientThrottlePolicy, ClientThrottle);
 
 /// What a state is made from.
 pub(crate) struct Making<'a, O> {
@@ -334,40 +254,25 @@ impl<O: ObserveGovernance> Making<'_, O> {
         let carried = |flag: fn(&MethodState<O>) -> &AtomicBool| {
             AtomicBool::new(old.is_some_and(|old| flag(old).load(Ordering::Relaxed)))
         };
+        macro_rules! follow {
+            ($field:ident, $section:ident) => {
+                Part::follow(
+                    old.map(|old| &old.$field),
+                    policy.$section.as_ref(),
+                    method.as_str(),
+                    observer,
+                )
+            };
+        }
         MethodState {
             timeout: policy.timeout.unwrap_or_else(none),
             attempt_timeout: policy.attempt_timeout.unwrap_or_else(none),
             retry: retry(old, policy.retry, method, budget, observer),
-            breaker: breaker(
-                old.and_then(|old| old.breaker.as_ref()),
-                policy.circuit_breaker.as_ref(),
-                method.as_str(),
-                observer,
-            ),
-            concurrency: concurrency(
-                old.and_then(|old| old.concurrency.as_ref()),
-                policy.concurrency_limit.as_ref(),
-                method.as_str(),
-                observer,
-            ),
-            adaptive: Adapting::follow(
-                old.map(|old| &old.adaptive),
-                policy.adaptive_limit,
-                method.as_str(),
-                observer,
-            ),
-            rate: rate(
-                old.and_then(|old| old.rate.as_ref()),
-                policy.rate_limit.as_ref(),
-                method.as_str(),
-                observer,
-            ),
-            throttle: throttle(
-                old.and_then(|old| old.throttle.as_ref()),
-                policy.client_throttle.as_ref(),
-                method.as_str(),
-                observer,
-            ),
+            breaker: follow!(breaker, circuit_breaker),
+            concurrency: follow!(concurrency, concurrency_limit),
+            adaptive: follow!(adaptive, adaptive_limit),
+            rate: follow!(rate, rate_limit),
+            throttle: follow!(throttle, client_throttle),
             criticality: policy.criticality,
             off: Arc::clone(off),
             place: governance.place_of(method.as_ref()),

@@ -192,10 +192,10 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for ServerLimits<O> 
         let governance = self.0.upgrade()?;
         let server = governance.server_live().load();
         let concurrency =
-            server.concurrency.as_ref().and_then(|limit| limit.downgrade().snapshot());
-        let adaptive = server.adaptive.limit.as_ref();
+            server.concurrency.handle().and_then(|limit| limit.downgrade().snapshot());
+        let adaptive = server.adaptive.handle();
         let adaptive = adaptive.and_then(|limit| limit.downgrade().snapshot());
-        let rate = server.rate.as_ref().and_then(|limit| limit.downgrade().snapshot());
+        let rate = server.rate.handle().and_then(|limit| limit.downgrade().snapshot());
         let rows = [concurrency, adaptive, rate].into_iter().flat_map(rows_of).collect();
         Some(Part::Limits { rows, left_out: 0 })
     }

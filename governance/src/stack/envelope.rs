@@ -278,7 +278,7 @@ impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfMethod
         cost: u32,
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
-        let Some(limit) = &request.state.rate else { return Ok(None) };
+        let Some(limit) = request.state.rate.acting() else { return Ok(None) };
         limit.enter_for(&request.request, cost, deadline)
     }
 }
@@ -291,7 +291,7 @@ impl<R, O: ObserveGovernance, E> ChooseThrottle<Governed<R, O, E>> for OfMethod 
         request: &Governed<R, O, E>,
         criticality: Criticality,
     ) -> Result<ThrottlePermit<O>, Rejection> {
-        let Some(throttle) = &request.state.throttle else {
+        let Some(throttle) = request.state.throttle.acting() else {
             return Ok(ThrottlePermit::uncounted());
         };
         throttle.try_acquire_for(&request.request, criticality)
@@ -310,7 +310,9 @@ impl<R, O: ObserveGovernance, E> ChooseBreaker<Governed<R, O, E>> for OfMethod {
     type Observer = O;
 
     fn try_acquire_for(&self, request: &Governed<R, O, E>) -> Result<BreakerPermit<O>, Rejection> {
-        let Some(breaker) = &request.state.breaker else { return Ok(BreakerPermit::uncounted()) };
+        let Some(breaker) = request.state.breaker.acting() else {
+            return Ok(BreakerPermit::uncounted());
+        };
         breaker.try_acquire_for(&request.request)
     }
 }

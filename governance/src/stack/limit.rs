@@ -61,8 +61,8 @@ impl<R, O: ObserveGovernance, C: Clone, E> ChooseLimit<Governed<R, O, E>>
     type Wait = EitherWait<O, C>;
 
     fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
-        match request.state.adapting() {
-            None => enter_fixed(request.state.concurrency.as_ref(), &request.request, asking),
+        match request.state.adaptive.acting() {
+            None => enter_fixed(request.state.concurrency.acting(), &request.request, asking),
             Some(limit) => enter_adaptive(limit, asking, self.classifier.clone()),
         }
     }
@@ -78,8 +78,8 @@ where
 
     fn enter_for(&self, request: &Governed<R, O, E>, asking: Asking) -> EitherEntry<O, C> {
         let server = self.of.governance.server_live().load();
-        match server.adapting() {
-            None => enter_fixed(server.concurrency.as_ref(), &request.request, asking),
+        match server.adaptive.acting() {
+            None => enter_fixed(server.concurrency.acting(), &request.request, asking),
             Some(limit) => enter_adaptive(limit, asking, self.classifier.clone()),
         }
     }

@@ -54,7 +54,7 @@ impl<R, O: ObserveGovernance, E> ChooseRateLimit<Governed<R, O, E>> for OfServer
         deadline: Option<Instant>,
     ) -> Result<Option<Waiting<O>>, Rejection> {
         let server = self.governance.server_live().load();
-        let Some(limit) = &server.rate else { return Ok(None) };
+        let Some(limit) = server.rate.acting() else { return Ok(None) };
         limit.enter_for(&request.request, cost, deadline)
     }
 }
