@@ -24,7 +24,7 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "lookup",
-        "Finding what governs a method and letting it go, quiet and while another thread puts 10 000 sets a second in force; and how many sets one thread can put in force.",
+        "Finding what governs a method, as a stack does and (`kept`) with a share in it taken and let go, quiet and while another thread puts 10 000 sets a second in force; and how many sets one thread can put in force.",
     ),
     ("pick", "Picking one of many endpoints: cost, build, memory, balance, disruption."),
     (
