@@ -47,19 +47,6 @@ impl Method {
         &self.name[self.service_len + 1..]
     }
 
-    /// Whether this is its name.
-    #[inline]
-    #[must_use]
-    pub fn is(&self, name: MethodRef<'_>) -> bool {
-        let (bytes, service) = (self.name.as_bytes(), name.service.as_bytes());
-        // By its length the slash stands where it should, so that no letter of one is the other's.
-        self.service_len == service.len()
-            && bytes.get(..service.len()).is_some_and(|own| are_same(own, service))
-            && bytes
-                .get(service.len() + 1..)
-                .is_some_and(|own| are_same(own, name.method.as_bytes()))
-    }
-
     /// Both, as `service/method`: OpenTelemetry's `rpc.method`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -71,6 +58,19 @@ impl Method {
     #[must_use]
     pub fn as_ref(&self) -> MethodRef<'_> {
         MethodRef { service: self.service(), method: self.method() }
+    }
+}
+
+impl PartialEq<MethodRef<'_>> for Method {
+    #[inline]
+    fn eq(&self, name: &MethodRef<'_>) -> bool {
+        let (bytes, service) = (self.name.as_bytes(), name.service.as_bytes());
+        // By its length the slash stands where it should, so that no letter of one is the other's.
+        self.service_len == service.len()
+            && bytes.get(..service.len()).is_some_and(|own| are_same(own, service))
+            && bytes
+                .get(service.len() + 1..)
+                .is_some_and(|own| are_same(own, name.method.as_bytes()))
     }
 }
 
@@ -306,19 +306,19 @@ mod tests {
         for service in &names {
             for method in &names {
                 let own = Method::new(service, method);
-                assert!(own.is(own.as_ref()), "{own}");
+                assert!(own == own.as_ref(), "{own}");
                 for at in 0..service.len() + method.len() {
                     let mut changed = format!("{service}{method}");
                     changed.replace_range(at..=at, "-");
                     let (service, method) = changed.split_at(service.len());
-                    assert!(!own.is(MethodRef { service, method }), "{own} at {at}");
+                    assert!(own != MethodRef { service, method }, "{own} at {at}");
                 }
                 let longer = format!("{method}-");
-                assert!(!own.is(MethodRef { service, method: &longer }), "{own}");
-                assert!(!Method::new(service, &longer).is(own.as_ref()), "{own}");
+                assert!(own != MethodRef { service, method: &longer }, "{own}");
+                assert!(Method::new(service, &longer) != own.as_ref(), "{own}");
             }
         }
-        assert!(!Method::new("a", "b/c").is(Method::new("a/b", "c").as_ref()));
+        assert!(Method::new("a", "b/c") != Method::new("a/b", "c").as_ref());
     }
 
     #[test]

@@ -99,7 +99,10 @@ pub(crate) fn let_go() {
 /// Puts a state at hand for the thread's next look-up. A function that a state knows, so that its
 /// shares need not.
 pub(crate) fn give_back<O: Send + Sync + 'static>(state: Arc<MethodState<O>>) {
-    state.place.put(state);
+    // One that gave way would only be kept alive.
+    if !state.gave_way() {
+        state.place.put(state);
+    }
 }
 
 /// A call's share in what governs it.
@@ -108,8 +111,9 @@ pub(crate) fn give_back<O: Send + Sync + 'static>(state: Arc<MethodState<O>>) {
 /// thread that it is on by then: so the owners of a state are not counted anew for each call, which
 /// would cost more than the rest of a look-up, and more still where two threads count them.
 ///
-/// A thread keeps at most 16 states alive so that nobody is governed by any more, until it looks up
-/// others or ends.
+/// The price: a thread that calls no more keeps up to 16 states alive, with the observers in them, also
+/// when newer policies are in force or their governance was dropped. It lets one go when it looks up a
+/// method of the same place, and all when it replaces a set, drops a governance or ends.
 pub(crate) struct Share<O> {
     /// Taken when it is given back.
     state: Option<Arc<MethodState<O>>>,

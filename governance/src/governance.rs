@@ -21,7 +21,11 @@ use crate::{
 ///
 /// Clones are handles to the same. All stacks that are made from one share the state of a method:
 /// its circuit, its limits, its latencies, and its service's retry budget. At most 10 000 methods
-/// and services are known at a time; then what is idle gives way (see [`Keyed`]).
+/// and 20 000 services are known at a time; then what is idle gives way (see [`Keyed`]).
+///
+/// A thread keeps what it called last at hand, up to 16 methods of all governances, and with it clones
+/// of their observers: when the last handle is dropped, the observer lives on until those threads call
+/// other methods or end.
 ///
 /// ```
 /// use outrigger::{Format, Governance, PolicySet};
@@ -69,6 +73,9 @@ pub(crate) struct Shared<O> {
 }
 
 const MOST_METHODS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Each method holds what its service shares: so there are always services that no method holds, to
+/// give way to others.
+const MOST_SERVICES: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 impl Governance {
     /// Governs by `set`, and tells nobody.
@@ -91,7 +98,7 @@ impl<O: ObserveGovernance> Governance<O> {
             id: Id::next(),
             current: Live::new(current),
             methods: Keyed::new(MOST_METHODS),
-            services: Keyed::new(MOST_METHODS),
+            services: Keyed::new(MOST_SERVICES),
             changing: Mutex::new(()),
             off,
             server: Live::new(server),
@@ -103,8 +110,8 @@ impl<O: ObserveGovernance> Governance<O> {
 
     /// What governs a call of `method` that begins now, to keep.
     ///
-    /// Each thread has the last methods that it looked up at hand: to look one up again takes no
-    /// look into the table of all, but for the first after a change of the policies.
+    /// Each thread has the last methods that it looked up at hand: to look one up again mostly takes
+    /// no look into the table of all, but for the first after a change of the policies.
     #[must_use]
     pub fn method(&self, method: MethodRef<'_>) -> Arc<MethodState<O>> {
         self.resolve(Some(method)).owned()
@@ -144,7 +151,7 @@ impl<O: ObserveGovernance> Governance<O> {
         let id = self.shared.id;
         let version = self.shared.current.version();
         match id.place_of(name).take::<MethodState<O>>() {
-            Some(state) if state.is_in_force(id, version) && state.method.is(name) => {
+            Some(state) if state.is_in_force(id, version) && state.method == name => {
                 state.mark_used();
                 state
             }
@@ -167,7 +174,7 @@ impl<O: ObserveGovernance> Governance<O> {
                 return state;
             }
             // A call waits for nobody: while another is at it, the policies before count.
-            self.bring_up_to_date(slot, false);
+            drop(self.bring_up_to_date(slot, false));
             slot.state.get()
         })
     }
@@ -183,12 +190,12 @@ impl<O: ObserveGovernance> Governance<O> {
         Making { governance: *id, policy, version, budget, off, observer }
     }
 
-    fn bring_up_to_date(&self, slot: &Slot<O>, waits: bool) {
+    fn bring_up_to_date(&self, slot: &Slot<O>, waits: bool) -> Option<Arc<MethodState<O>>> {
         slot.follow(waits, |old| {
             let making = self.making(&old.method);
             let is_newer = making.version != old.version;
             is_newer.then(|| making.state(&old.method, Some(old)))
-        });
+        })
     }
 
     fn with_service<R>(&self, name: &str, use_it: impl FnOnce(&ServiceState) -> R) -> R {
@@ -389,12 +396,12 @@ impl<O: ObserveGovernance> Governance<O> {
 
     fn change(&self, change: impl FnOnce(&Current) -> Current) -> u64 {
         let one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.current.update(change);
+        // What was before is kept until no lock is held: with it go observers of the user's.
+        let before = self.shared.current.update(change);
         let version = self.shared.current.version();
         let set = self.set();
-        self.shared
-            .server
-            .update(|old| ServerState::follow(Some(old), &set, &self.shared.observer));
+        let follow = |old: &_| ServerState::follow(Some(old), &set, &self.shared.observer);
+        let server_before = self.shared.server.update(follow);
         self.shared.services.for_each(|name, service| {
             service.follow(name, &set);
         });
@@ -404,12 +411,14 @@ impl<O: ObserveGovernance> Governance<O> {
         // At once, not with the next call.
         let server = self.shared.server.load();
         refresh(&server.concurrency, &server.adaptive, &server.rate);
+        let mut methods_before = Vec::with_capacity(self.shared.methods.len());
         self.shared.methods.for_each(|_, slot| {
-            self.bring_up_to_date(slot, true);
+            methods_before.extend(self.bring_up_to_date(slot, true));
             let state = slot.state.load();
             refresh(&state.concurrency, &state.adaptive, &state.rate);
         });
-        drop(one_at_a_time);
+        drop((server, one_at_a_time));
+        drop((before, server_before, methods_before));
         at_hand::let_go();
         version
     }
@@ -428,6 +437,7 @@ fn refresh<O: ObserveGovernance>(
 
 impl<O> Drop for Shared<O> {
     fn drop(&mut self) {
+        self.methods.for_each(|_, slot| slot.retire());
         at_hand::let_go();
     }
 }

@@ -53,7 +53,8 @@ pub struct MethodState<O = ()> {
     pub(crate) throttle: Part<ClientThrottle<O>>,
     pub(crate) criticality: Option<Criticality>,
     off: Arc<Off<O>>,
-    /// It gave way to other methods: whoever has it at hand looks its method up again.
+    /// It gave way to other methods or to newer policies: whoever has it at hand looks its method up
+    /// again, and whoever has it still puts it at hand no more.
     gave_way: AtomicBool,
     /// It was found at hand, where the table of methods sees nothing of it.
     used: AtomicBool,
@@ -75,9 +76,11 @@ impl<O> MethodState<O> {
     /// Whether it is what governs its method under the policies of this version.
     #[inline]
     pub(crate) fn is_in_force(&self, governance: Id, version: u64) -> bool {
-        self.governance == governance
-            && self.version == version
-            && !self.gave_way.load(Ordering::Relaxed)
+        self.governance == governance && self.version == version && !self.gave_way()
+    }
+
+    pub(crate) fn gave_way(&self) -> bool {
+        self.gave_way.load(Ordering::Relaxed)
     }
 
     /// Counts as a look-up of its method, so that it gives way no sooner for being at hand.
@@ -192,21 +195,29 @@ impl<O> Slot<O> {
     }
 
     /// Makes the state follow newer policies, one thread at a time: waits its turn if `waits`, and
-    /// else leaves it to who is at it.
+    /// else leaves it to who is at it. Gives the state before back, for the caller to drop where no
+    /// lock is held: with it go handles that are the user's to watch.
     pub(crate) fn follow(
         &self,
         waits: bool,
         next: impl FnOnce(&MethodState<O>) -> Option<MethodState<O>>,
-    ) {
+    ) -> Option<Arc<MethodState<O>>> {
         let _one_at_a_time = match self.changing.try_lock() {
             Ok(turn) => turn,
-            Err(TryLockError::WouldBlock) if !waits => return,
+            Err(TryLockError::WouldBlock) if !waits => return None,
             Err(_) => self.changing.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let old = self.state.get();
         if let Some(state) = next(&old) {
             self.state.replace(state);
+            old.gave_way.store(true, Ordering::Relaxed);
         }
+        Some(old)
+    }
+
+    /// Nobody is governed by it any more: a call that has it gives it back to no thread.
+    pub(crate) fn retire(&self) {
+        self.state.load().gave_way.store(true, Ordering::Relaxed);
     }
 }
 
@@ -232,7 +243,7 @@ impl<O> Idle for Slot<O> {
     fn evicted(&self) {
         // Not while it follows newer policies: the state that comes of that must know as well.
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state.load().gave_way.store(true, Ordering::Relaxed);
+        self.retire();
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -12,7 +12,9 @@ use std::{
 
 use outrigger::{Format, Governance, MethodState, PolicySet};
 use outrigger_circuitbreak::State;
-use outrigger_core::{Method, MethodRef, Outcome};
+use outrigger_core::{Method, MethodRef, Observe, Outcome, Rejection};
+use tokio_test::task;
+use tower::{Layer, ServiceExt, service_fn};
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
 
@@ -134,11 +136,75 @@ async fn a_method_that_is_called_between_floods_of_other_names_keeps_its_state()
         let flood = || {
             for other in 0..600 {
                 let other = Method::new("flood", &format!("{call}.{other}"));
-                let _ = governance.method(other.as_ref());
+                // Not idle, so that only what was used lately is spared.
+                let fail = |state: &MethodState| {
+                    state.circuit_breaker().try_acquire().unwrap().record(Outcome::Failure);
+                };
+                governance.with_method(other.as_ref(), fail);
             }
         };
         // On another thread, so that the method stays at hand on this one.
         thread::scope(|scope| scope.spawn(flood).join().unwrap());
     }
     assert_eq!(governance.method(GET).circuit_breaker().state(), State::Open);
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a namer")]
+fn name(_: &u32) -> Option<MethodRef<'_>> {
+    Some(GET)
+}
+
+/// Watches how many of it there are.
+#[derive(Clone)]
+struct Watched(#[expect(dead_code, reason = "its owners are counted")] Arc<()>);
+
+impl<E> Observe<E> for Watched {
+    fn observe(&self, _name: &str, _event: &E) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_outlives_its_governance_leaves_nothing_of_it_at_hand() {
+    let text = "defaults: {rate_limit: {rate: 1000, burst: 1, max_waiting: 10}}";
+    let set = PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap();
+    let watched = Arc::new(());
+    let governance = Governance::with_observer(set, Watched(Arc::clone(&watched)));
+    let service = service_fn(async |n: u32| Ok::<_, Rejection>(n));
+    let client = governance.client(name).layer(service);
+    client.clone().oneshot(1).await.unwrap();
+    let mut waiting = task::spawn(client.oneshot(2));
+    assert!(waiting.poll().is_pending(), "for a token");
+    drop(governance);
+    assert_eq!(waiting.await, Ok(2));
+    assert_eq!(Arc::strong_count(&watched), 1);
+}
+
+/// Takes a switch back when one of it is dropped, once.
+#[derive(Clone)]
+struct SwitchesBack(Arc<Mutex<Option<Governance<Self>>>>);
+
+impl Drop for SwitchesBack {
+    fn drop(&mut self) {
+        let governance = self.0.lock().unwrap().take();
+        if let Some(governance) = governance {
+            governance.switch(None, None, None);
+        }
+    }
+}
+
+impl<E> Observe<E> for SwitchesBack {
+    fn observe(&self, _name: &str, _event: &E) {}
+}
+
+#[test]
+fn an_observer_that_is_dropped_with_old_policies_may_change_them_itself() {
+    let text = "{defaults: {circuit_breaker: {}}, server: {rate_limit: 10/s}}";
+    let set = PolicySet::parse("policies.yaml", text, Format::Yaml).unwrap();
+    let armed = Arc::new(Mutex::new(None));
+    let governance = Governance::with_observer(set, SwitchesBack(Arc::clone(&armed)));
+    // On another thread, so that no share of what is replaced is at hand here.
+    let look_up = || governance.with_method(GET, |_| ());
+    thread::scope(|scope| scope.spawn(look_up).join().unwrap());
+    *armed.lock().unwrap() = Some(governance.clone());
+    governance.replace(PolicySet::default());
+    assert_eq!((governance.version(), armed.lock().unwrap().is_none()), (2, true));
 }

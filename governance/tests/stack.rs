@@ -376,16 +376,43 @@ async fn what_a_service_shares_follows_its_policies_and_keeps_what_was_spent() {
 /// certainty.
 #[test]
 fn a_service_that_is_in_use_keeps_its_budget_and_its_balance_in_a_flood_of_other_names() {
-    let text = "defaults: {balance: {picker: {maglev: {}}}}";
+    let text = "defaults: {retry: {mode: failure}, balance: {picker: {maglev: {}}}}";
     let governance = Governance::new(set(text));
     let (budget, balance) = (governance.retry_budget("shop.Cart"), governance.balance("shop.User"));
     for flood in 0..60_000 {
-        drop(governance.retry_budget(&format!("flood.{flood}")));
+        let service = format!("flood.{flood}");
+        // Holds the budget of its service as long as it is known.
+        governance.with_method(MethodRef { service: &service, method: "Get" }, |_| ());
     }
     assert!(budget.ptr_eq(&governance.retry_budget("shop.Cart")), "a second one beside it");
     governance.replace(PolicySet::default());
     let default = outrigger_loadbalance::BalancePolicy::default();
     assert_eq!(balance.get().picker(), default.picker(), "it follows no more");
+}
+
+/// A thread that has it at hand sees nothing of the table.
+#[test]
+fn a_method_that_gave_way_while_a_thread_had_it_at_hand_has_one_circuit_again() {
+    let governance = Governance::new(set("defaults: {circuit_breaker: {}}"));
+    let at_hand = Arc::downgrade(&governance.method(GET));
+    let flood = || {
+        let is_known = || governance.methods().iter().any(|state| state.method().as_ref() == GET);
+        for n in 0.. {
+            assert!(n < 1_000_000, "it never gave way");
+            let method = n.to_string();
+            let other = MethodRef { service: "flood", method: &method };
+            // Not idle, so that it does not give way before what is not idle either.
+            governance.with_method(other, |state| state.circuit_breaker().force_open());
+            if n % 1_000 == 0 && !is_known() {
+                break;
+            }
+        }
+        governance.with_method(GET, |state| state.circuit_breaker().force_open());
+    };
+    std::thread::scope(|scope| scope.spawn(flood).join().unwrap());
+    assert!(at_hand.upgrade().is_some(), "at hand");
+    let asked = governance.with_method(GET, |state| state.circuit_breaker().try_acquire());
+    assert_eq!(asked.unwrap_err().reason(), "circuit_forced_open", "two circuits of one method");
 }
 
 /// Lets the context travel beside the call.

@@ -196,7 +196,7 @@ impl MethodSeries {
     /// Whether it is this method's alone: what is beyond the cap is looked up each time.
     pub(super) fn is_of(&self, method: Option<MethodRef<'_>>) -> bool {
         match (&self.name, method) {
-            (Name::Method(own), Some(method)) => own.is(method),
+            (Name::Method(own), Some(method)) => *own == method,
             (Name::Unnamed, None) => true,
             _ => false,
         }
