@@ -3,12 +3,13 @@
 mod support;
 
 use std::{
-    future::{pending, ready},
+    future::{Ready, pending, ready},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -125,6 +126,38 @@ async fn a_place_comes_back_with_the_answer_even_if_the_future_is_kept() {
     let _running = front.waits(1);
     drop(kept);
     assert_eq!(front.limit.in_flight(), 1);
+}
+
+/// Answers at once, until it breaks.
+#[derive(Clone, Default)]
+struct Breaks(Arc<AtomicBool>);
+
+impl Service<()> for Breaks {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = Ready<Result<u32, BoxError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(if self.0.load(Ordering::Relaxed) { Err("broken".into()) } else { Ok(()) })
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_for_which_the_inner_service_is_broken_comes_back_even_if_the_future_is_kept() {
+    let layer = ConcurrencyLimitLayer::new(queued(1, 1).build().unwrap());
+    let inner = Breaks::default();
+    let running = layer.handle().try_acquire().unwrap();
+    let mut kept = task::spawn(layer.layer(inner.clone()).call(()));
+    assert_pending!(kept.poll());
+    inner.0.store(true, Ordering::Relaxed);
+    drop(running);
+    assert_eq!(layer.handle().in_flight(), 1, "its place already");
+    assert_eq!(assert_ready_err!(kept.poll()).to_string(), "broken");
+    assert_eq!(layer.handle().in_flight(), 0);
 }
 
 #[test]

@@ -21,28 +21,29 @@ where
     S: Service<Request>,
 {
     #[pin]
-    pub(super) state: State<S, Request, S::Future, S::Error, P, W, T>,
+    pub(super) state: State<S, Request, S::Future, S::Error, W>,
+    // Beside the state, so that the response's future is made where it stays: from a place among
+    // other fields of a state it would be moved once more.
+    /// Taken when the response is there. After the state, so that it is dropped after it.
+    pub(super) permit: Option<P>,
+    pub(super) completion: T,
 }
 
 #[pin_project(project = StateProj)]
-pub(super) enum State<S, Request, F, E, P, W, T> {
+pub(super) enum State<S, Request, F, E, W> {
     Waiting {
         #[pin]
         wait: W,
         /// Taken when there is a place.
-        held: Option<(S, Request, T)>,
+        held: Option<(S, Request)>,
     },
     /// Has a place; its service is not ready yet.
     Readying {
-        held: Option<(S, Request, T)>,
-        permit: Option<P>,
+        held: Option<(S, Request)>,
     },
     Running {
         #[pin]
         response: F,
-        /// Taken when the response is there.
-        permit: Option<P>,
-        completion: T,
     },
     Refused {
         /// The user's error, which is mostly smaller than the refusal that it was made of.
@@ -62,33 +63,33 @@ where
     type Output = Result<T::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let (mut state, permit) = (this.state, this.permit);
         let output = loop {
             match state.as_mut().project() {
                 StateProj::Waiting { wait, held } => match ready!(wait.poll(cx)) {
-                    Ok(permit) => {
+                    Ok(place) => {
+                        *permit = Some(place);
                         let held = held.take();
-                        state.set(State::Readying { held, permit: Some(permit) });
+                        state.set(State::Readying { held });
                     }
                     Err(rejection) => break Err(rejection.into()),
                 },
-                StateProj::Readying { held, permit } => {
-                    let (service, ..) =
-                        held.as_mut().expect("taken once, as another state follows");
+                StateProj::Readying { held } => {
+                    let (service, _) = held.as_mut().expect("taken once, as another state follows");
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         break Err(error);
                     }
-                    let (mut service, request, completion) =
+                    let (mut service, request) =
                         held.take().expect("taken once, as another state follows");
-                    let permit = permit.take();
                     let response = service.call(request);
-                    state.set(State::Running { response, permit, completion });
+                    state.set(State::Running { response });
                 }
-                StateProj::Running { response, permit, completion } => {
+                StateProj::Running { response } => {
                     let result = ready!(response.poll(cx));
                     let mut permit = permit.take().expect("taken once, as `Done` follows");
                     permit.learn(result.as_ref());
-                    break result.map(|response| completion.track(response, permit));
+                    break result.map(|response| this.completion.track(response, permit));
                 }
                 StateProj::Refused { error } => {
                     break Err(error.take().expect("taken once, as `Done` follows"));
@@ -96,8 +97,10 @@ where
                 StateProj::Done => panic!("`ConcurrencyLimitFuture` polled after completion"),
             }
         };
-        // Drops the inner future now, however long the caller keeps this one.
+        // Drops the inner future now, however long the caller keeps this one; then the place of a
+        // call that was not sent.
         state.set(State::Done);
+        *permit = None;
         Poll::Ready(output)
     }
 }

@@ -66,11 +66,9 @@ where
             Entry::Admitted(permit) => {
                 let completion = self.completion.clone();
                 ConcurrencyLimitFuture {
-                    state: State::Running {
-                        response: self.inner.call(request),
-                        permit: Some(permit),
-                        completion,
-                    },
+                    state: State::Running { response: self.inner.call(request) },
+                    permit: Some(permit),
+                    completion,
                 }
             }
             Entry::Waiting(wait) => {
@@ -78,12 +76,18 @@ where
                 // dropped, so that it keeps no place of a service further in from anybody.
                 let not_ready = self.inner.clone();
                 self.inner = not_ready.clone();
-                let held = Some((not_ready, request, self.completion.clone()));
-                ConcurrencyLimitFuture { state: State::Waiting { wait, held } }
+                let held = Some((not_ready, request));
+                ConcurrencyLimitFuture {
+                    state: State::Waiting { wait, held },
+                    permit: None,
+                    completion: self.completion.clone(),
+                }
             }
-            Entry::Refused(rejection) => {
-                ConcurrencyLimitFuture { state: State::Refused { error: Some(rejection.into()) } }
-            }
+            Entry::Refused(rejection) => ConcurrencyLimitFuture {
+                state: State::Refused { error: Some(rejection.into()) },
+                permit: None,
+                completion: self.completion.clone(),
+            },
         }
     }
 }

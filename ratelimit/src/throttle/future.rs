@@ -19,18 +19,20 @@ use super::permit::ThrottlePermit;
 #[pin_project]
 pub struct ClientThrottleFuture<F, O, C, T, E> {
     #[pin]
-    pub(super) state: State<F, O, C, T, E>,
+    pub(super) state: State<F, E>,
+    // Beside the state, so that the response's future is made where it stays: from a place among
+    // other fields of a state it would be moved once more.
+    /// Taken when the response is there. After the state, so that it is dropped after it.
+    pub(super) permit: Option<ThrottlePermit<O>>,
+    pub(super) classifier: C,
+    pub(super) completion: T,
 }
 
 #[pin_project(project = StateProj)]
-pub(super) enum State<F, O, C, T, E> {
+pub(super) enum State<F, E> {
     Running {
         #[pin]
         response: F,
-        /// Taken when the response is there.
-        permit: Option<ThrottlePermit<O>>,
-        classifier: C,
-        completion: T,
     },
     Refused {
         /// The user's error, which is mostly smaller than the refusal that it was made of.
@@ -48,9 +50,10 @@ where
     type Output = Result<T::Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let (mut state, permit, classifier) = (this.state, this.permit, this.classifier);
         let output = match state.as_mut().project() {
-            StateProj::Running { response, permit, classifier, completion } => {
+            StateProj::Running { response } => {
                 match ready!(response.poll(cx)) {
                     Ok(response) => {
                         let head = classifier.classify(Ok(&response));
@@ -62,7 +65,7 @@ where
                         }
                         let (permit, classifier) = (permit.take(), classifier.clone());
                         let pending = PendingAnswer { permit, classifier, head, of: PhantomData };
-                        Ok(completion.track(response, pending))
+                        Ok(this.completion.track(response, pending))
                     }
                     Err(error) => {
                         let outcome = classifier.classify(Err(&error));

@@ -66,17 +66,18 @@ where
             Ok(permit) => {
                 let (classifier, completion) = (self.classifier.clone(), self.completion.clone());
                 ClientThrottleFuture {
-                    state: State::Running {
-                        response: self.inner.call(request),
-                        permit: Some(permit),
-                        classifier,
-                        completion,
-                    },
+                    state: State::Running { response: self.inner.call(request) },
+                    permit: Some(permit),
+                    classifier,
+                    completion,
                 }
             }
-            Err(rejection) => {
-                ClientThrottleFuture { state: State::Refused { error: Some(rejection.into()) } }
-            }
+            Err(rejection) => ClientThrottleFuture {
+                state: State::Refused { error: Some(rejection.into()) },
+                permit: None,
+                classifier: self.classifier.clone(),
+                completion: self.completion.clone(),
+            },
         }
     }
 }

@@ -20,6 +20,11 @@ use super::{ReadTimeout, TimeoutEvent};
 pub struct TimeoutFuture<F, D, O> {
     #[pin]
     pub(super) state: State<F>,
+    // Beside the state, so that the response's future is made where it stays: from a place among
+    // other fields of a state it would be moved once more.
+    pub(super) limit: Limit,
+    /// Armed when the inner future is pending for the first time.
+    pub(super) timer: Timer,
     pub(super) carrier: D,
     pub(super) observer: O,
     pub(super) is_shadow: bool,
@@ -31,9 +36,6 @@ pub(super) enum State<F> {
     Running {
         #[pin]
         response: F,
-        limit: Limit,
-        /// Armed when the inner future is pending for the first time.
-        timer: Timer,
     },
     TooLate,
     Done,
@@ -61,8 +63,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let (limit, timer) = (this.limit, this.timer);
         let output = match this.state.as_mut().project() {
-            StateProj::Running { response, limit, timer } => match response.poll(cx) {
+            StateProj::Running { response } => match response.poll(cx) {
                 Poll::Ready(Ok(response)) => {
                     // An answer at once is nobody's time-out.
                     let is_word = timer.is_armed() && this.carrier.is_timeout(&response);
@@ -96,8 +99,9 @@ where
             }
             StateProj::Done => panic!("`TimeoutFuture` polled after completion"),
         };
-        // Drops the inner future now, however long the caller keeps this one.
+        // Drops the inner future and the timer now, however long the caller keeps this future.
         this.state.set(State::Done);
+        timer.disarm();
         Poll::Ready(output)
     }
 }

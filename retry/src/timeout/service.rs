@@ -68,18 +68,21 @@ where
         {
             self.observer.observe("", &TimeoutEvent::TooLate { shadow: is_shadow });
             if !is_shadow {
-                let state = State::TooLate;
-                let (carrier, observer) = (self.carrier.clone(), self.observer.clone());
-                return TimeoutFuture { state, carrier, observer, is_shadow };
+                return TimeoutFuture {
+                    state: State::TooLate,
+                    limit,
+                    timer: Timer::new(),
+                    carrier: self.carrier.clone(),
+                    observer: self.observer.clone(),
+                    is_shadow,
+                };
             }
         }
         let (carrier, observer) = (self.carrier.clone(), self.observer.clone());
         TimeoutFuture {
-            state: State::Running {
-                response: self.inner.call(request),
-                limit,
-                timer: Timer::new(),
-            },
+            state: State::Running { response: self.inner.call(request) },
+            limit,
+            timer: Timer::new(),
             carrier,
             observer,
             is_shadow,
