@@ -378,13 +378,17 @@ async fn what_a_service_shares_follows_its_policies_and_keeps_what_was_spent() {
 fn a_service_that_is_in_use_keeps_its_budget_and_its_balance_in_a_flood_of_other_names() {
     let text = "defaults: {retry: {mode: failure}, balance: {picker: {maglev: {}}}}";
     let governance = Governance::new(set(text));
-    let (budget, balance) = (governance.retry_budget("shop.Cart"), governance.balance("shop.User"));
+    let name = |n: u32| format!("shop.{n}");
+    let held: Vec<_> = (0..200).map(|n| (n, governance.retry_budget(&name(n)))).collect();
+    let balance = governance.balance("shop.User");
     for flood in 0..60_000 {
         let service = format!("flood.{flood}");
         // Holds the budget of its service as long as it is known.
         governance.with_method(MethodRef { service: &service, method: "Get" }, |_| ());
     }
-    assert!(budget.ptr_eq(&governance.retry_budget("shop.Cart")), "a second one beside it");
+    for (n, budget) in held {
+        assert!(budget.ptr_eq(&governance.retry_budget(&name(n))), "a second one beside it");
+    }
     governance.replace(PolicySet::default());
     let default = outrigger_loadbalance::BalancePolicy::default();
     assert_eq!(balance.get().picker(), default.picker(), "it follows no more");
