@@ -164,8 +164,16 @@ where
         for round in Round::ALL {
             removed += self.evict(round, wanted - removed);
             if removed >= wanted {
-                return;
+                break;
             }
+        }
+        self.take_marks_away();
+    }
+
+    /// What is left has to be used again to count as used lately.
+    fn take_marks_away(&self) {
+        for (_, entry) in &self.entries.pin() {
+            entry.used.store(false, Ordering::Relaxed);
         }
     }
 
@@ -191,9 +199,6 @@ where
                     removed += usize::from(self.remove(key));
                 }
             }
-            if round == Round::IdleAndUnused {
-                entry.used.store(false, Ordering::Relaxed);
-            }
         }
         removed
     }
@@ -204,16 +209,18 @@ where
 enum Round {
     IdleAndUnused,
     Idle,
+    Unused,
     Any,
 }
 
 impl Round {
-    const ALL: [Self; 3] = [Self::IdleAndUnused, Self::Idle, Self::Any];
+    const ALL: [Self; 4] = [Self::IdleAndUnused, Self::Idle, Self::Unused, Self::Any];
 
     fn takes<V: Idle>(self, entry: &Entry<V>) -> bool {
         match self {
             Self::IdleAndUnused => !entry.used.load(Ordering::Relaxed) && entry.value.is_idle(),
             Self::Idle => entry.value.is_idle(),
+            Self::Unused => !entry.used.load(Ordering::Relaxed),
             Self::Any => true,
         }
     }
@@ -289,6 +296,18 @@ mod tests {
         }
         assert!(keyed.peek(&0, |_| ()).is_some(), "not idle");
         assert!(keyed.peek(&1, |_| ()).is_some(), "busy");
+    }
+
+    #[test]
+    fn where_none_is_idle_what_was_used_lately_is_spared() {
+        let (keyed, evicted) = (keyed(64), Arc::<AtomicUsize>::default());
+        let busy = || (0, Value { idle: false, evicted: Arc::clone(&evicted) });
+        for key in 1..100_000 {
+            keyed.with(&0, busy, |_| ());
+            touch(&keyed, key, false);
+            assert!(keyed.len() <= 64, "{} keys", keyed.len());
+        }
+        assert_eq!(evicted.load(Ordering::Relaxed), 0);
     }
 
     /// Sizes just below a power of two leave the table of the map least room.
