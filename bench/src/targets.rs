@@ -191,11 +191,20 @@ impl Run<'_> {
     }
 
     /// Finding what governs a method, whatever is put in force meanwhile.
-    fn lookups(&self) -> [Target; 4] {
-        ["quiet", "equal sets", "another time-out", "all policies and none"].map(|name| {
-            let measured = self.of("lookup", name, "outrigger", "ns_per_lookup");
-            Target::at_most(format!("look-up, {name}, ns"), measured, 20.0)
-        })
+    fn lookups(&self) -> Vec<Target> {
+        let ns = |name| self.of("lookup", name, "outrigger", "ns_per_lookup");
+        let quiet = Target::at_most("look-up, quiet, ns", ns("quiet"), 20.0);
+        let swapped = ["equal sets", "another time-out", "all policies and none"].map(|name| {
+            [
+                Target::at_most(format!("look-up, {name}, ns"), ns(name), 20.0),
+                Target::at_most(
+                    format!("look-up, {name}, over one beside a thread that only spins"),
+                    ns(name).zip(ns("another thread spins")).map(|(swaps, spins)| swaps / spins),
+                    1.1,
+                ),
+            ]
+        });
+        std::iter::once(quiet).chain(swapped.into_iter().flatten()).collect()
     }
 
     /// Two threads on one value over one thread: what is striped, and what counts exactly.
