@@ -328,7 +328,7 @@ mod tests {
                     drop(armed(Instant::now()));
                 }
                 LATE.with_borrow_mut(|late| {
-                    *late = Late(None, spares_are_first);
+                    late.1 = spares_are_first;
                     late.0 = Some(armed(Instant::now() + SECOND));
                 });
             };
