@@ -124,6 +124,7 @@ fn clear(mut place: Place) {
 fn take_spare() -> Place {
     // A thread that is going down has no thread-locals left.
     let spare = SPARES.try_with(|spares| spares.try_borrow_mut().ok()?.pop());
+    // Boxed, so that what moves with a future is one word: only where no spare is left.
     spare.ok().flatten().unwrap_or_else(|| Box::pin(None))
 }
 
