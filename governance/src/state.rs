@@ -6,14 +6,12 @@ use std::sync::{
 };
 
 use outrigger_circuitbreak::{CircuitBreaker, CircuitBreakerPolicy};
-use outrigger_core::{
-    Criticality, Enforcement, Idle, Live, Method, MethodRef, stripe_count, thread_number,
-};
+use outrigger_core::{Criticality, Enforcement, Idle, Live, Method, MethodRef};
 use outrigger_ratelimit::{
     AdaptiveLimit, ClientThrottle, ClientThrottlePolicy, ConcurrencyLimit, ConcurrencyLimitPolicy,
     RateLimit, RateLimitPolicy,
 };
-use outrigger_retry::{CurrentRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
+use outrigger_retry::{CurrentRetry, OneRetry, Retry, RetryBudget, RetryPolicy, TimeoutPolicy};
 
 use crate::{
     MethodPolicy, ObserveGovernance,
@@ -44,8 +42,7 @@ pub struct MethodState<O = ()> {
     pub(crate) give_back: fn(Arc<Self>),
     pub(crate) timeout: TimeoutPolicy,
     pub(crate) attempt_timeout: TimeoutPolicy,
-    /// One for each stripe of threads, so that the count of owners is not written by two threads.
-    retry: Option<Arc<[CurrentRetry<O>]>>,
+    retry: Option<OneRetry<O>>,
     pub(crate) breaker: Part<CircuitBreaker<O>>,
     pub(crate) concurrency: Part<ConcurrencyLimit<O>>,
     pub(crate) adaptive: Part<AdaptiveLimit<O>>,
@@ -101,14 +98,13 @@ impl<O> MethodState<O> {
     /// Its retries, if a policy states any.
     #[must_use]
     pub fn retry(&self) -> Option<&Retry<O>> {
-        self.retry.as_ref().map(|stripes| stripes[0].retry())
+        self.retry.as_ref().map(OneRetry::retry)
     }
 
     /// Its retries as a call takes them along.
     #[inline]
     pub(crate) fn current_retry(&self) -> Option<CurrentRetry<O>> {
-        let stripes = self.retry.as_ref()?;
-        Some(stripes[thread_number() & (stripes.len() - 1)].clone())
+        self.retry.as_ref().map(|retry| retry.current().clone())
     }
 
     /// Its circuit breaker.
@@ -305,17 +301,15 @@ fn retry<O: ObserveGovernance>(
     method: &Method,
     budget: RetryBudget,
     observer: &O,
-) -> Option<Arc<[CurrentRetry<O>]>> {
-    let stripes =
-        |retry: &Retry<O>| (0..stripe_count()).map(|_| CurrentRetry::new(retry.clone())).collect();
+) -> Option<OneRetry<O>> {
     let policy = policy.filter(|policy| policy.enforcement() != DISABLED)?;
     let present = old.and_then(|old| old.retry.as_ref());
-    let Some(present) = present.filter(|stripes| stripes[0].retry().budget().ptr_eq(&budget))
-    else {
+    let Some(present) = present.filter(|retry| retry.retry().budget().ptr_eq(&budget)) else {
         let builder = Retry::builder(policy).name(method.as_str()).budget(budget);
-        return Some(stripes(&builder.observe(observer.clone()).build()));
+        return Some(OneRetry::new(builder.observe(observer.clone()).build()));
     };
-    let mut first = present[0].clone();
-    replace_changed(first.retry().policy(), policy);
-    Some(if first.refresh() { stripes(first.retry()) } else { Arc::clone(present) })
+    let mut retry = present.clone();
+    replace_changed(retry.retry().policy(), policy);
+    retry.refresh();
+    Some(retry)
 }

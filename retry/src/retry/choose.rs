@@ -101,13 +101,30 @@ impl<O> OneRetry<O> {
         Self { newest: Live::new(Arc::clone(&stripes)), stripes }
     }
 
-    pub(super) fn retry(&self) -> &Retry<O> {
+    /// The handle.
+    #[must_use]
+    pub fn retry(&self) -> &Retry<O> {
         self.stripes[0].retry()
+    }
+
+    /// What the calls of this thread are governed by, with the policy as this clone last found it.
+    #[inline]
+    #[must_use]
+    pub fn current(&self) -> &CurrentRetry<O> {
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+    }
+
+    /// Reads the policy again, if it was replaced since. Other clones do so by themselves.
+    #[inline]
+    pub fn refresh(&mut self) {
+        if self.current().is_old() {
+            self.find_newest();
+        }
     }
 
     /// After a replacement one clone pays for all: most are called once and dropped.
     #[cold]
-    fn refresh(&mut self) {
+    fn find_newest(&mut self) {
         // The first was made first: if it is not old, none is.
         let is_old = |stripes: &Stripes<O>| stripes[0].is_old();
         if is_old(&self.newest.load()) {
@@ -135,11 +152,8 @@ impl<Request, O: Observe<RetryEvent>> ChooseRetry<Request> for OneRetry<O> {
 
     #[inline]
     fn choose(&mut self, _request: &Request) -> Option<CurrentRetry<O>> {
-        let stripe = thread_number() & (self.stripes.len() - 1);
-        if self.stripes[stripe].is_old() {
-            self.refresh();
-        }
-        let current = &self.stripes[stripe];
+        self.refresh();
+        let current = self.current();
         let is_on = current.policy().enforcement() != Enforcement::Disabled;
         is_on.then(|| current.clone())
     }
@@ -267,5 +281,22 @@ impl<N, O> fmt::Debug for MethodRetries<N, O> {
             .field("policies", &self.shared.policies)
             .field("methods", &self.shared.methods.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_clone_keeps_its_policy_until_it_is_refreshed() {
+        let policy = |most| RetryPolicy::failure().retries(most).build().unwrap();
+        let mut one = OneRetry::new(Retry::builder(policy(2)).build());
+        let other = one.clone();
+        let retries = |retry: &OneRetry| retry.current().policy().retries();
+        one.retry().policy().replace(policy(3));
+        assert_eq!((retries(&one), retries(&other)), (2, 2));
+        one.refresh();
+        assert_eq!((retries(&one), retries(&other)), (3, 2));
     }
 }
