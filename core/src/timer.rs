@@ -112,8 +112,9 @@ impl fmt::Debug for Timer {
     }
 }
 
-/// Drops what is in the place and keeps the place.
-#[cold]
+/// Drops what is in the place and keeps the place. Out of line: a call that ends at once never had
+/// one.
+#[inline(never)]
 fn clear(mut place: Place) {
     place.set(None);
     // Where there is no room for it, it is freed: after the borrow.
@@ -201,6 +202,19 @@ mod tests {
         fn is_free<T: Send + Sync + Unpin>() {}
         is_free::<Timer>();
         assert_eq!(size_of::<Timer>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn one_that_is_moved_runs_where_it_was_moved() {
+        let (first, second) = (runtime(), runtime());
+        let mut timer = first.block_on(async { armed(Instant::now() + SECOND) });
+        drop(first);
+        second.block_on(async {
+            let later = Instant::now() + 2 * SECOND;
+            timer.arm(later);
+            poll_fn(|cx| timer.poll(cx)).await;
+            assert_eq!(Instant::now(), later);
+        });
     }
 
     #[tokio::test(start_paused = true)]
