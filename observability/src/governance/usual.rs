@@ -110,3 +110,20 @@ impl fmt::Debug for Usual {
         f.debug_struct("Usual").field("keys", &keys).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_keys_are_at_hand_as_there_are_places_each_with_its_own() {
+        let usual = Usual::new(PROBES);
+        let keys: Vec<_> = (0..PROBES).map(|n| format!("shop.Cart/Get{n}")).collect();
+        for _ in 0..2 {
+            for key in &keys {
+                assert_eq!(usual.at_hand(key).map(|at_hand| &*at_hand.key), Some(&**key));
+            }
+        }
+        assert!(usual.at_hand("one too many").is_none());
+    }
+}
