@@ -77,9 +77,13 @@ impl Browser {
         self.order("Emulation.setDeviceMetricsOverride", size).await.map(drop)
     }
 
-    /// Whether the user prefers `light` or `dark`.
+    /// Whether the user prefers `light` or `dark`: at once, as for somebody who is spared motion,
+    /// or what is read next would be a colour on its way from the one to the other.
     pub(crate) async fn prefer(&mut self, scheme: &str) -> Result<(), BoxError> {
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
         self.order("Emulation.setEmulatedMedia", json!({"features": features})).await.map(drop)
     }
 
