@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outrigger_core::{Enforcement, Method};
 
-use crate::{MethodPolicy, PolicySet};
+use crate::{MethodPolicy, PolicyKind, PolicySet};
 
 #[derive(Clone, Default)]
 pub(crate) struct Current {
@@ -16,13 +16,13 @@ pub(crate) struct Current {
 #[derive(Clone, PartialEq)]
 pub(crate) struct Switch {
     pub(crate) method: Option<Method>,
-    pub(crate) policy: Option<&'static str>,
+    pub(crate) policy: Option<PolicyKind>,
     pub(crate) enforcement: Enforcement,
 }
 
 impl Current {
     /// With no switch of just this method and policy.
-    pub(crate) fn without(&self, method: Option<&Method>, policy: Option<&str>) -> Self {
+    pub(crate) fn without(&self, method: Option<&Method>, policy: Option<PolicyKind>) -> Self {
         let mut rest = self.clone();
         let is_other =
             |switch: &Switch| (switch.method.as_ref(), switch.policy) != (method, policy);
@@ -36,8 +36,8 @@ impl Current {
         if !self.switches.iter().any(|switch| of_method(&switch)) {
             return policy;
         }
-        let chosen = |name| {
-            let of_policy = |switch: &&Switch| switch.policy.is_none_or(|policy| policy == name);
+        let chosen = |kind| {
+            let of_policy = |switch: &&Switch| switch.policy.is_none_or(|policy| policy == kind);
             let found = self.switches.iter().rev().filter(of_method).find(of_policy);
             found.map(|switch| switch.enforcement)
         };

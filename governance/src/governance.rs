@@ -9,7 +9,7 @@ use outrigger_ratelimit::{AdaptiveLimit, ConcurrencyLimit, ConnectionLimit, Rate
 use outrigger_retry::RetryBudget;
 
 use crate::{
-    InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicySet,
+    InvalidPolicies, LoadError, MethodState, ObserveGovernance, PolicyEvent, PolicyKind, PolicySet,
     at_hand::{self, Id, Share},
     current::{Current, Switch},
     part::{Part, replace_changed},
@@ -28,7 +28,7 @@ use crate::{
 /// other methods or end.
 ///
 /// ```
-/// use outrigger::{Format, Governance, PolicySet};
+/// use outrigger::{Format, Governance, PolicyKind, PolicySet};
 /// use outrigger::core::{Enforcement, MethodRef};
 ///
 /// let text = "defaults: {timeout: 1s, circuit_breaker: {}}";
@@ -39,7 +39,7 @@ use crate::{
 /// governance.replace(PolicySet::parse("policies.yaml", text, Format::Yaml)?);
 ///
 /// // A switch by hand, over what any set says, until it is taken back.
-/// governance.switch(None, Some("circuit_breaker"), Some(Enforcement::Shadow));
+/// governance.switch(None, Some(PolicyKind::CircuitBreaker), Some(Enforcement::Shadow));
 /// let get = governance.method(MethodRef { service: "shop.Cart", method: "Get" });
 /// assert_eq!(get.policy().circuit_breaker().unwrap().enforcement(), Enforcement::Shadow);
 /// # Ok::<_, outrigger::InvalidPolicies>(())
@@ -353,13 +353,12 @@ impl<O: ObserveGovernance> Governance<O> {
 
     /// Switches `policy` of `method` by hand, over what any set says; `None` takes a switch back.
     ///
-    /// No method stands for all of them, no policy for all of a method's. The policies are named as
-    /// in a file: `timeout`, `rate_limit`, `concurrency_limit`, `adaptive_limit`,
-    /// `client_throttle`, `retry`, `circuit_breaker`, `attempt_timeout`. The last switch that fits counts.
+    /// No method stands for all of them, no policy for all of a method's. The last switch that fits
+    /// counts.
     pub fn switch(
         &self,
         method: Option<Method>,
-        policy: Option<&'static str>,
+        policy: Option<PolicyKind>,
         enforcement: Option<Enforcement>,
     ) {
         let version = self.change(|current| {
@@ -378,7 +377,7 @@ impl<O: ObserveGovernance> Governance<O> {
     pub(crate) fn switch_by_hand(
         &self,
         method: &Method,
-        policy: &'static str,
+        policy: PolicyKind,
         enforcement: Enforcement,
     ) {
         let version = self.change(|current| {

@@ -229,7 +229,7 @@ pub use self::{
     fallback::{FallbackFuture, FallbackLayer, FallbackService},
     follow::PolicyFile,
     governance::Governance,
-    method::{Explained, MethodPolicy, ServicePolicy},
+    method::{Explained, MethodPolicy, PolicyKind, ServicePolicy},
     problem::{InvalidPolicies, Problem},
     set::{Format, KitexConfig, LoadError, PolicySet, ServerPolicy},
     stack::{

@@ -1,9 +1,9 @@
 //! What governs one method, as types.
 
-use std::sync::Arc;
+use std::{fmt, str::FromStr, sync::Arc};
 
 use outrigger_circuitbreak::CircuitBreakerPolicy;
-use outrigger_core::{Criticality, Enforcement};
+use outrigger_core::{Criticality, Enforcement, InvalidPolicy};
 use outrigger_loadbalance::BalancePolicy;
 use outrigger_ratelimit::{
     AdaptiveLimitPolicy, ClientThrottlePolicy, ConcurrencyLimitPolicy, RateLimitPolicy,
@@ -20,7 +20,40 @@ use crate::{
 /// Writes down once which policies a method can have: their names in a file and in the API, what
 /// they are for, and their types, in the order in which a call meets them.
 macro_rules! policies {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident, $kind:ident: $type:ty,)+) => {
+        /// Which policy of a method is meant, as to [`switch`](crate::Governance::switch) it.
+        ///
+        /// Written and read as it is named in a policy file.
+        ///
+        /// ```
+        /// use outrigger::PolicyKind;
+        ///
+        /// assert_eq!("circuit_breaker".parse(), Ok(PolicyKind::CircuitBreaker));
+        /// assert_eq!(PolicyKind::RateLimit.to_string(), "rate_limit");
+        /// let error = "circuitbraker".parse::<PolicyKind>().unwrap_err();
+        /// assert!(error.to_string().contains("`policy` is \"circuitbraker\"; it must be one of these: "));
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum PolicyKind {
+            $($(#[doc = $doc])+ $kind,)+
+        }
+
+        impl PolicyKind {
+            /// All of them, in the order in which a call meets them.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            const EXPECTED: &str = concat!("one of these:", $(" `", stringify!($name), "`"),+);
+
+            /// Its name in a policy file, in `snake_case`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($name),)+
+                }
+            }
+        }
+
         /// What governs one method: the policies that a file states for it, merged over those of
         /// its service and the defaults.
         ///
@@ -57,26 +90,24 @@ macro_rules! policies {
                 )),+]
             }
 
-            /// The same policies, each enforced, shadowed or disabled as `change` says by its name.
+            /// The same policies, each enforced, shadowed or disabled as `change` says.
             pub(crate) fn enforced_by(
                 mut self,
-                change: impl Fn(&'static str) -> Option<Enforcement>,
+                change: impl Fn(PolicyKind) -> Option<Enforcement>,
             ) -> Self {
                 $(if let (Some(policy), Some(enforcement)) =
-                    (&mut self.$name, change(stringify!($name)))
+                    (&mut self.$name, change(PolicyKind::$kind))
                 {
                     *policy = policy.clone().with_enforcement(enforcement);
                 })+
                 self
             }
 
-            /// Whether the policy of this name in a file is enforced, shadowed or disabled; `None`
-            /// where it is not stated.
+            /// Whether a policy is enforced, shadowed or disabled; `None` where it is not stated.
             #[must_use]
-            pub fn enforcement_of(&self, policy: &str) -> Option<Enforcement> {
+            pub fn enforcement_of(&self, policy: PolicyKind) -> Option<Enforcement> {
                 match policy {
-                    $(stringify!($name) => self.$name().map(|policy| policy.enforcement()),)+
-                    _ => None,
+                    $(PolicyKind::$kind => self.$name().map(|policy| policy.enforcement()),)+
                 }
             }
 
@@ -94,22 +125,37 @@ macro_rules! policies {
 
 policies! {
     /// How long a call may take, all attempts together.
-    timeout: TimeoutPolicy,
+    timeout, Timeout: TimeoutPolicy,
     /// How many calls may begin in a period.
-    rate_limit: RateLimitPolicy,
+    rate_limit, RateLimit: RateLimitPolicy,
     /// How many calls may run at once.
-    concurrency_limit: ConcurrencyLimitPolicy,
+    concurrency_limit, ConcurrencyLimit: ConcurrencyLimitPolicy,
     /// How the number of calls is found that may run at once. Stands in the place of a concurrency
     /// limit.
-    adaptive_limit: AdaptiveLimitPolicy,
+    adaptive_limit, AdaptiveLimit: AdaptiveLimitPolicy,
     /// When a client holds calls back because the server refuses.
-    client_throttle: ClientThrottlePolicy,
+    client_throttle, ClientThrottle: ClientThrottlePolicy,
     /// How failed and late calls are sent again.
-    retry: RetryPolicy,
+    retry, Retry: RetryPolicy,
     /// When calls are refused because they would fail.
-    circuit_breaker: CircuitBreakerPolicy,
+    circuit_breaker, CircuitBreaker: CircuitBreakerPolicy,
     /// How long one attempt may take.
-    attempt_timeout: TimeoutPolicy,
+    attempt_timeout, AttemptTimeout: TimeoutPolicy,
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = InvalidPolicy;
+
+    fn from_str(name: &str) -> Result<Self, InvalidPolicy> {
+        let found = Self::ALL.iter().find(|kind| kind.as_str() == name);
+        found.copied().ok_or_else(|| InvalidPolicy::new("policy", name, PolicyKind::EXPECTED))
+    }
 }
 
 /// What governs the calls to one service together.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrigger::{Format, Governance, PolicySet};
+use outrigger::{Format, Governance, PolicyKind, PolicySet};
 use outrigger_core::{Enforcement, MethodRef, Rejection};
 use outrigger_ratelimit::{AdaptiveLimitPolicy, ConcurrencyLimitPolicy, LimitAlgorithm};
 use tokio::time::sleep;
@@ -191,10 +191,10 @@ async fn a_reload_keeps_what_was_learnt_and_a_switch_costs_no_state() {
     assert_eq!(limit(), (learnt, Enforcement::Enforced));
 
     for enforcement in [Enforcement::Disabled, Enforcement::Shadow] {
-        governance.switch(None, Some("adaptive_limit"), Some(enforcement));
+        governance.switch(None, Some(PolicyKind::AdaptiveLimit), Some(enforcement));
         assert_eq!(limit(), (learnt, enforcement));
     }
-    governance.switch(None, Some("adaptive_limit"), None);
+    governance.switch(None, Some(PolicyKind::AdaptiveLimit), None);
     assert_eq!(limit(), (learnt, Enforcement::Enforced));
 
     // A policy that is gone takes what was learnt along.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger::{Format, Governance, KitexConfig, PolicyEvent, PolicyFile, PolicySet};
+use outrigger::{Format, Governance, KitexConfig, PolicyEvent, PolicyFile, PolicyKind, PolicySet};
 use outrigger_circuitbreak::State;
 use outrigger_core::{Enforcement, Method, MethodRef, Observe};
 use outrigger_ratelimit::ConnectionLimitPolicy;
@@ -110,7 +110,7 @@ fn a_wildcard_a_switched_off_policy_and_a_mixed_one_are_all_understood() {
 fn what_code_has_switched_keeps_nothing_of_the_file_out() {
     let governance = Governance::new(set("defaults: {timeout: 1s, circuit_breaker: {}}"));
     let get = Some(Method::new("shop.Cart", "Get"));
-    governance.switch(get, Some("circuit_breaker"), Some(Enforcement::Disabled));
+    governance.switch(get, Some(PolicyKind::CircuitBreaker), Some(Enforcement::Disabled));
     governance.replace(set("defaults: {timeout: 2s, circuit_breaker: {cool_down: 3s}}"));
     let state = governance.method(GET);
     assert_eq!(state.policy().timeout().unwrap().timeout(), Some(Duration::from_secs(2)));

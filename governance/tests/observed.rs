@@ -3,7 +3,7 @@
 mod support;
 
 use outrigger::{
-    Format, Governance, PolicySet,
+    Format, Governance, PolicyKind, PolicySet,
     circuitbreak::{CircuitBreakerPolicy, State},
     core::{Enforcement, Method, MethodRef, Outcome},
     observability::{
@@ -115,7 +115,7 @@ async fn what_is_switched_on_the_page_outlives_a_reload() {
     let get = governance.method(GET);
     let rate = get.policy().rate_limit().map(RateLimitPolicy::enforcement);
     assert_eq!(rate, Some(Enforcement::Disabled));
-    let others = get.policy().enforcement_of("concurrency_limit");
+    let others = get.policy().enforcement_of(PolicyKind::ConcurrencyLimit);
     assert_eq!(others, Some(Enforcement::Enforced), "another limit of the method");
 }
 
@@ -128,13 +128,16 @@ async fn a_circuit_that_was_forced_closed_stays_so_through_the_next_change_of_an
     let breakers = 0;
     diagnosis.change(breakers, "shop.Cart/Get", Change::ForceClosed).expect("it is there");
     let method = Method::new("shop.Cart", "Add");
-    governance.switch(Some(method), Some("rate_limit"), Some(Enforcement::Shadow));
+    governance.switch(Some(method), Some(PolicyKind::RateLimit), Some(Enforcement::Shadow));
     governance.replace(policies(POLICIES));
 
     let breaker = governance.method(GET).circuit_breaker().clone();
     assert_eq!(breaker.state(), State::Closed);
     assert_eq!(breaker.policy().load().enforcement(), Enforcement::Shadow);
-    assert_eq!(governance.method(ADD).policy().enforcement_of("circuit_breaker"), ENFORCED);
+    assert_eq!(
+        governance.method(ADD).policy().enforcement_of(PolicyKind::CircuitBreaker),
+        ENFORCED
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +148,7 @@ async fn to_enforce_on_the_page_takes_a_switch_back_so_that_later_sets_count() {
     let _ = governance.method(GET);
     let breakers = 0;
     let change = |change| diagnosis.change(breakers, "shop.Cart/Get", change).expect("it is there");
-    let enforcement = || governance.method(GET).policy().enforcement_of("circuit_breaker");
+    let enforcement = || governance.method(GET).policy().enforcement_of(PolicyKind::CircuitBreaker);
     let shadowed = policies("defaults: {circuit_breaker: {enforcement: shadow}}");
 
     change(Change::SwitchOff);

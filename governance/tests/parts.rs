@@ -12,7 +12,7 @@ use std::{
 };
 
 use outrigger::{
-    FallbackLayer, Format, Governance, Governed, PolicySet,
+    FallbackLayer, Format, Governance, Governed, PolicyKind, PolicySet,
     circuitbreak::CircuitBreakerLayer,
     core::{
         Enforcement::{self, Disabled, Enforced, Shadow},
@@ -154,21 +154,21 @@ defaults:
     )
 }
 
-/// The policies by their names in a file, and the layer that refuses by each.
-const REFUSING: [(&str, &str); 7] = [
-    ("timeout", "timeout"),
-    ("attempt_timeout", "timeout"),
-    ("rate_limit", "ratelimit"),
-    ("concurrency_limit", "ratelimit"),
-    ("adaptive_limit", "ratelimit"),
-    ("client_throttle", "ratelimit"),
-    ("circuit_breaker", "circuitbreak"),
+/// The policies, and the layer that refuses by each.
+const REFUSING: [(PolicyKind, &str); 7] = [
+    (PolicyKind::Timeout, "timeout"),
+    (PolicyKind::AttemptTimeout, "timeout"),
+    (PolicyKind::RateLimit, "ratelimit"),
+    (PolicyKind::ConcurrencyLimit, "ratelimit"),
+    (PolicyKind::AdaptiveLimit, "ratelimit"),
+    (PolicyKind::ClientThrottle, "ratelimit"),
+    (PolicyKind::CircuitBreaker, "circuitbreak"),
 ];
 
 /// What forty calls came to while `policy` alone was not disabled, but `enforcement`.
-async fn switched(policy: &'static str, enforcement: Enforcement) -> (Vec<String>, Memory) {
+async fn switched(policy: PolicyKind, enforcement: Enforcement) -> (Vec<String>, Memory) {
     let limit = match policy {
-        "adaptive_limit" => "adaptive_limit: {initial_limit: 1, max_limit: 1}",
+        PolicyKind::AdaptiveLimit => "adaptive_limit: {initial_limit: 1, max_limit: 1}",
         _ => "concurrency_limit: 1",
     };
     let (meter, sent) = (Memory::default(), Arc::new(AtomicU32::new(0)));
@@ -217,10 +217,10 @@ async fn each_policy_switched_alone_acts_counts_or_does_neither() {
     let resent = |meter: &Memory, shadow| {
         meter.sum(names::RETRY_ATTEMPTS, &[(names::SORT, "retry"), enforcement(shadow)])
     };
-    let (outcomes, meter) = switched("retry", Enforced).await;
+    let (outcomes, meter) = switched(PolicyKind::Retry, Enforced).await;
     assert!(outcomes != alone && resent(&meter, false) == 40, "{outcomes:?}");
     for (enforcement, counts) in [(Shadow, 40), (Disabled, 0)] {
-        let (outcomes, meter) = switched("retry", enforcement).await;
+        let (outcomes, meter) = switched(PolicyKind::Retry, enforcement).await;
         assert_eq!(outcomes, alone, "{enforcement:?}");
         assert_eq!((resent(&meter, false), resent(&meter, true)), (0, counts), "{enforcement:?}");
     }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use outrigger::{
-    AnyRequest, FallbackLayer, Format, Governance, Governed, PolicyEvent, PolicyFile, PolicySet,
+    AnyRequest, FallbackLayer, Format, Governance, Governed, PolicyEvent, PolicyFile, PolicyKind,
+    PolicySet,
 };
 use outrigger_core::{
     AttemptContext, CarryContext, Criticality,
@@ -184,12 +185,12 @@ async fn a_switch_stands_over_every_set_until_it_is_taken_back() {
     governance.switch(None, None, Some(Shadow));
     assert_eq!(enforcement(&governance), (Shadow, Shadow));
     let get = || Some(Method::new("shop.Cart", "Get"));
-    governance.switch(get(), Some("rate_limit"), Some(Disabled));
+    governance.switch(get(), Some(PolicyKind::RateLimit), Some(Disabled));
     governance.replace(set(text));
     assert_eq!(enforcement(&governance), (Shadow, Disabled));
     governance.switch(None, None, None);
     assert_eq!(enforcement(&governance), (Enforced, Disabled));
-    governance.switch(get(), Some("rate_limit"), None);
+    governance.switch(get(), Some(PolicyKind::RateLimit), None);
     assert_eq!(enforcement(&governance), (Enforced, Enforced));
 }
 
@@ -595,7 +596,7 @@ async fn a_service_that_is_called_again_and_again_follows_every_new_set_at_once(
             assert_eq!([took(call).await, took(call).await], [u128::from(wanted); 2]);
         }
     }
-    governance.switch(None, Some("timeout"), Some(Disabled));
+    governance.switch(None, Some(PolicyKind::Timeout), Some(Disabled));
     timeout(Duration::from_secs(60), took("Get")).await.expect_err("no time-out any more");
 }
 

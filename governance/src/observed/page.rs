@@ -9,7 +9,7 @@ use outrigger_observability::{
 };
 use outrigger_ratelimit::AdaptiveLimit;
 
-use crate::{Governance, MethodState, ObserveGovernance, governance::WeakGovernance};
+use crate::{Governance, MethodState, ObserveGovernance, PolicyKind, governance::WeakGovernance};
 
 /// So many rows of a kind are shown, at most: those that ask for attention first.
 const MOST_ROWS: usize = 200;
@@ -78,12 +78,16 @@ impl<O: ObserveGovernance + Send + Sync + 'static> Diagnose for Breakers<O> {
             Change::Reset => breaker.reset(),
             Change::ForceClosed => {
                 // A switch, or the next set would let the circuit open again.
-                governance.switch_by_hand(state.method(), "circuit_breaker", Enforcement::Shadow);
+                governance.switch_by_hand(
+                    state.method(),
+                    PolicyKind::CircuitBreaker,
+                    Enforcement::Shadow,
+                );
                 breaker.reset();
             }
             _ => {
                 let wanted = enforcement(change)?;
-                governance.switch_by_hand(state.method(), "circuit_breaker", wanted);
+                governance.switch_by_hand(state.method(), PolicyKind::CircuitBreaker, wanted);
             }
         }
         Ok(())
@@ -117,13 +121,12 @@ struct Limits<O> {
 }
 
 impl Kind {
-    /// The policy's name in a file.
-    const fn policy(self) -> &'static str {
+    const fn policy(self) -> PolicyKind {
         match self {
-            Self::Concurrency => "concurrency_limit",
-            Self::Adaptive => "adaptive_limit",
-            Self::Rate => "rate_limit",
-            Self::Throttle => "client_throttle",
+            Self::Concurrency => PolicyKind::ConcurrencyLimit,
+            Self::Adaptive => PolicyKind::AdaptiveLimit,
+            Self::Rate => PolicyKind::RateLimit,
+            Self::Throttle => PolicyKind::ClientThrottle,
         }
     }
 
@@ -262,7 +265,7 @@ mod tests {
         let in_force = || governance.method(get).policy().circuit_breaker().unwrap().enforcement();
         let wanted = [Enforcement::Shadow, Enforcement::Disabled, Enforcement::Enforced];
         for (n, wanted) in (1..).zip(wanted) {
-            governance.switch_by_hand(&get.to_owned(), "circuit_breaker", wanted);
+            governance.switch_by_hand(&get.to_owned(), PolicyKind::CircuitBreaker, wanted);
             assert_eq!((in_force(), governance.version()), (wanted, n));
         }
         assert_eq!(*versions.0.lock().unwrap(), [1, 2, 3]);
