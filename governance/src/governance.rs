@@ -227,8 +227,7 @@ impl<O: ObserveGovernance> Governance<O> {
 
     /// The limit on the connections of a server (`server.connection_limit`), shared by all that
     /// listen, as the sets state it from time to time. Without one all connections are let in, and
-    /// counted. One beyond the limit is closed at once, or waits where the first set says so: what
-    /// becomes of those beyond is the one setting that no later set changes.
+    /// counted. One beyond the limit is closed at once, or waits where the set says so.
     ///
     /// ```
     /// use outrigger::{Format, Governance, PolicySet};

@@ -714,6 +714,15 @@ async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
     assert!(is_kept(3).await, "no limit any more, but it is counted");
     governance.replace(set("server: {connection_limit: 3}"));
     assert!(!is_kept(4).await, "three are open already");
+    governance.replace(set("server: {connection_limit: {limit: 3, beyond: wait}}"));
+    let _fourth = TcpStream::connect(address).await.unwrap();
+    while governance.connections().waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    governance.replace(set("server: {connection_limit: {limit: 4, beyond: wait}}"));
+    while governance.connections().open() < 4 {
+        tokio::task::yield_now().await;
+    }
     accepting.abort();
 }
 

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use outrigger_core::{Enforcement, Rejection, RejectionResponseLayer};
 use outrigger_ratelimit::{
     BeyondLimit, ConcurrencyLimitEvent, ConcurrencyLimitLayer, ConcurrencyLimitPolicy,
-    ConnectionLimit, ConnectionLimitLayer, RateLimitLayer, RateLimitPolicy,
+    ConnectionLimit, ConnectionLimitLayer, ConnectionLimitPolicy, RateLimitLayer, RateLimitPolicy,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,12 +109,7 @@ async fn a_panicking_handler_gives_the_connections_place_back() {
 #[tokio::test]
 async fn the_accept_stream_of_a_tonic_server_is_limited() {
     let limit = ConnectionLimit::new(1, BeyondLimit::Refuse).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let incoming = limit.incoming(TcpListenerStream::new(listener));
-    let service = ServiceBuilder::new().service(tonic::service::Routes::default());
-    let server = tonic::transport::Server::builder().accept_http1(true).add_routes(service);
-    tokio::spawn(server.serve_with_incoming(incoming));
+    let address = tonic_server(&limit).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     assert!(ask(&mut first).await.is_some());
     assert_eq!(limit.open(), 1);
@@ -124,6 +119,54 @@ async fn the_accept_stream_of_a_tonic_server_is_limited() {
     until_open(&limit, 0).await;
     let mut next = TcpStream::connect(address).await.unwrap();
     assert!(ask(&mut next).await.is_some());
+}
+
+/// By accept stream, as `axum_server` is by listener.
+async fn tonic_server(limit: &ConnectionLimit) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let incoming = limit.incoming(TcpListenerStream::new(listener));
+    let service = ServiceBuilder::new().service(tonic::service::Routes::default());
+    let server = tonic::transport::Server::builder().accept_http1(true).add_routes(service);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    address
+}
+
+async fn until_one_waits(limit: &ConnectionLimit) {
+    while limit.waiting() != 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_those_beyond_the_limit_follows_the_policy_at_once() {
+    for by_stream in [false, true] {
+        let policy = |beyond| ConnectionLimitPolicy::new(1, beyond).unwrap();
+        let limit = ConnectionLimit::from_policy(policy(BeyondLimit::Refuse));
+        let turn = |beyond| {
+            limit.policy().replace(policy(beyond).places());
+            limit.refresh();
+        };
+        let address =
+            if by_stream { tonic_server(&limit).await } else { axum_server(&limit).await };
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut first).await.is_some());
+
+        // The server is about to accept the next, and does not have a place for it.
+        turn(BeyondLimit::Wait);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        until_one_waits(&limit).await;
+        drop(first);
+        assert!(ask(&mut second).await.is_some(), "by stream: {by_stream}");
+
+        // The server waits for a place before it accepts the next.
+        let mut third = TcpStream::connect(address).await.unwrap();
+        until_one_waits(&limit).await;
+        turn(BeyondLimit::Refuse);
+        assert_eq!(ask(&mut third).await, None, "by stream: {by_stream}");
+        assert_eq!((limit.open(), limit.waiting()), (1, 0), "by stream: {by_stream}");
+        assert!(ask(&mut second).await.is_some(), "the others go on");
+    }
 }
 
 #[tokio::test]

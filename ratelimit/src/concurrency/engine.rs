@@ -257,6 +257,15 @@ impl Gate {
         HandOut::Decided(waker)
     }
 
+    /// Refuses one waiter, if there is one, as if it came only now and might not wait.
+    pub(crate) fn turn_away(&self) -> HandOut {
+        let mut queue = self.lock();
+        let Some(key) = queue.next() else { return HandOut::Over };
+        self.places.fetch_sub(ONE_WAITING, Ordering::Relaxed);
+        let refused = Verdict::Refused(ConcurrencyRefusal::LimitReached);
+        HandOut::Decided(queue.decide(key, refused))
+    }
+
     /// Turns one who waits into one who runs. Places may come back meanwhile, but none is taken
     /// while somebody waits, but under the lock.
     fn take_for_waiter(&self) -> bool {

@@ -271,6 +271,11 @@ impl<O> ConcurrencyLimit<O> {
         }
     }
 
+    /// Refuses those that wait.
+    pub(crate) fn turn_away(&self) {
+        decide_all(|| self.shared().gate.turn_away());
+    }
+
     /// How many calls wait for a place.
     #[must_use]
     pub fn waiting(&self) -> u32 {
@@ -327,6 +332,15 @@ impl<O> ConcurrencyLimit<O> {
     }
 }
 
+/// Wakes each waiter who is decided about, with nothing locked.
+fn decide_all(mut decide: impl FnMut() -> HandOut) {
+    while let HandOut::Decided(waker) = decide() {
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 impl<O> Shared<O> {
     pub(super) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
@@ -358,11 +372,7 @@ impl<O> Shared<O> {
 
     /// Lets in who can be let in of those that wait.
     pub(super) fn let_in(&self) {
-        while let HandOut::Decided(waker) = self.gate.hand_out(Instant::now()) {
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
+        decide_all(|| self.gate.hand_out(Instant::now()));
     }
 
     #[inline]

@@ -96,7 +96,7 @@ impl<Io, O> fmt::Debug for LimitedIo<Io, O> {
 ///
 /// Dropping it gives back a place that no connection has taken yet.
 #[pin_project]
-pub struct IncomingConnections<St, O = ()> {
+pub struct IncomingConnections<St: Stream, O = ()> {
     #[pin]
     stream: St,
     limit: ConnectionLimit<O>,
@@ -105,11 +105,13 @@ pub struct IncomingConnections<St, O = ()> {
     acquire: Option<Acquire<O>>,
     /// A place for the next connection, taken before it is accepted.
     permit: Option<Permit<O>>,
+    /// Was accepted when those beyond the limit were refused, and waits for a place now.
+    accepted: Option<St::Item>,
 }
 
-impl<St, O> IncomingConnections<St, O> {
+impl<St: Stream, O> IncomingConnections<St, O> {
     pub(super) const fn new(stream: St, limit: ConnectionLimit<O>) -> Self {
-        Self { stream, limit, acquire: None, permit: None }
+        Self { stream, limit, acquire: None, permit: None, accepted: None }
     }
 }
 
@@ -123,31 +125,38 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if this.permit.is_none() && this.limit.beyond() == BeyondLimit::Wait {
-                if this.acquire.is_none() {
-                    this.acquire.set(Some(this.limit.acquire()));
-                }
-                if let Some(acquire) = this.acquire.as_mut().as_pin_mut() {
-                    *this.permit = ready!(acquire.poll(cx)).ok();
-                    this.acquire.set(None);
-                }
+            let waits = this.limit.beyond() == BeyondLimit::Wait;
+            if this.permit.is_none() && this.acquire.is_none() && waits {
+                this.acquire.set(Some(this.limit.acquire()));
             }
-            let io = match ready!(this.stream.as_mut().poll_next(cx)) {
+            // Also where nobody may wait any more: then it is refused.
+            if let Some(acquire) = this.acquire.as_mut().as_pin_mut() {
+                *this.permit = ready!(acquire.poll(cx)).ok();
+                this.acquire.set(None);
+            }
+            let accepted = match this.accepted.take() {
+                None => ready!(this.stream.as_mut().poll_next(cx)),
+                accepted => accepted,
+            };
+            let io = match accepted {
                 Some(Ok(io)) => io,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             };
-            let permit = this.permit.take().or_else(|| this.limit.try_acquire().ok());
-            if let Some(permit) = permit {
+            if let Some(permit) = this.permit.take() {
                 return Poll::Ready(Some(Ok(LimitedIo::new(io, permit))));
             }
-            // Refused: dropping the connection closes it.
-            drop(io);
+            if this.limit.beyond() == BeyondLimit::Wait && !waits {
+                *this.accepted = Some(Ok(io));
+            } else if let Ok(permit) = this.limit.try_acquire() {
+                return Poll::Ready(Some(Ok(LimitedIo::new(io, permit))));
+            }
+            // Else it is refused: to drop the connection closes it.
         }
     }
 }
 
-impl<St, O> fmt::Debug for IncomingConnections<St, O> {
+impl<St: Stream, O> fmt::Debug for IncomingConnections<St, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IncomingConnections").field("limit", &self.limit).finish_non_exhaustive()
     }

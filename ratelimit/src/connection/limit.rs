@@ -1,5 +1,6 @@
 use std::fmt;
 
+use futures_core::Stream;
 use outrigger_core::{InvalidPolicy, Live, Observe, Rejection};
 
 use super::{
@@ -29,7 +30,6 @@ pub enum BeyondLimit {
 /// however it ended. Resizing keeps open connections open.
 pub struct ConnectionLimit<O = ()> {
     places: ConcurrencyLimit<O>,
-    beyond: BeyondLimit,
 }
 
 impl ConnectionLimit {
@@ -45,8 +45,7 @@ impl ConnectionLimit {
     /// At most as many at once as `policy` says.
     #[must_use]
     pub fn from_policy(policy: ConnectionLimitPolicy) -> Self {
-        let places = ConcurrencyLimit::builder(policy.places()).name("connections").build();
-        Self { places, beyond: policy.beyond() }
+        Self { places: ConcurrencyLimit::builder(policy.places()).name("connections").build() }
     }
 
     /// Tells `observer` what the limit does. Makes the limit anew, so take handles after this.
@@ -55,8 +54,7 @@ impl ConnectionLimit {
     where
         O: Observe<ConcurrencyLimitEvent>,
     {
-        let places = self.places.to_builder().observe(observer).build();
-        ConnectionLimit { places, beyond: self.beyond }
+        ConnectionLimit { places: self.places.to_builder().observe(observer).build() }
     }
 }
 
@@ -73,35 +71,44 @@ impl<O> ConnectionLimit<O> {
         self.places.waiting()
     }
 
-    /// The limit as a policy, to read or to replace.
+    /// The limit as a policy, to read or to replace: by [`ConnectionLimitPolicy::places`]. Those
+    /// beyond the limit wait where its `max_waiting` is not 0.
     #[must_use]
     pub fn policy(&self) -> &Live<ConcurrencyLimitPolicy> {
         self.places.policy()
     }
 
-    /// Acts by a replaced policy at once, rather than with the next connection.
+    /// Acts by a replaced policy at once, rather than with the next connection: who waits is let in
+    /// if there is room now, and closed if nobody may wait any more.
     pub fn refresh(&self) {
         self.places.refresh();
+        if self.beyond() == BeyondLimit::Refuse {
+            self.places.turn_away();
+        }
     }
 
     /// A handle that does not keep the limit alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakConnectionLimit<O> {
-        WeakConnectionLimit::new(&self.places, self.beyond)
+        WeakConnectionLimit::new(&self.places)
     }
 
-    pub(super) const fn from_parts(places: ConcurrencyLimit<O>, beyond: BeyondLimit) -> Self {
-        Self { places, beyond }
+    pub(super) const fn from_places(places: ConcurrencyLimit<O>) -> Self {
+        Self { places }
     }
 
-    pub(super) const fn beyond(&self) -> BeyondLimit {
-        self.beyond
+    /// What becomes of a connection beyond the limit, as the policy has it now.
+    pub(super) fn beyond(&self) -> BeyondLimit {
+        match self.policy().load().max_waiting() {
+            0 => BeyondLimit::Refuse,
+            _ => BeyondLimit::Wait,
+        }
     }
 }
 
 impl<O: Observe<ConcurrencyLimitEvent>> ConnectionLimit<O> {
     /// Limits a stream of accepted connections: for tonic's `serve_with_incoming`.
-    pub fn incoming<St>(&self, stream: St) -> IncomingConnections<St, O> {
+    pub fn incoming<St: Stream>(&self, stream: St) -> IncomingConnections<St, O> {
         IncomingConnections::new(stream, self.clone())
     }
 
@@ -117,19 +124,33 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConnectionLimit<O> {
     pub(super) fn acquire(&self) -> Acquire<O> {
         self.places.acquire(Asking::default())
     }
+
+    /// A place for the next connection, before it is accepted, where those beyond the limit wait.
+    pub(super) async fn place_ahead(&self) -> Option<Permit<O>> {
+        match self.beyond() {
+            BeyondLimit::Wait => self.acquire().await.ok(),
+            BeyondLimit::Refuse => None,
+        }
+    }
+
+    /// A place for a connection that was accepted without one. It waits if the policy says so by
+    /// now.
+    pub(super) async fn place(&self) -> Option<Permit<O>> {
+        match self.beyond() {
+            BeyondLimit::Wait => self.acquire().await.ok(),
+            BeyondLimit::Refuse => self.try_acquire().ok(),
+        }
+    }
 }
 
 impl<O> Clone for ConnectionLimit<O> {
     fn clone(&self) -> Self {
-        Self { places: self.places.clone(), beyond: self.beyond }
+        Self { places: self.places.clone() }
     }
 }
 
 impl<O> fmt::Debug for ConnectionLimit<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionLimit")
-            .field("places", &self.places)
-            .field("beyond", &self.beyond)
-            .finish()
+        f.debug_struct("ConnectionLimit").field("places", &self.places).finish()
     }
 }

@@ -1,9 +1,9 @@
+#[cfg(feature = "axum")]
+use std::convert::Infallible;
+
 use outrigger_core::Observe;
 
-use super::{
-    io::LimitedIo,
-    limit::{BeyondLimit, ConnectionLimit},
-};
+use super::{io::LimitedIo, limit::ConnectionLimit};
 use crate::ConcurrencyLimitEvent;
 
 /// A listener that has no more connections open at once than the limit allows. Made by
@@ -34,18 +34,21 @@ impl<L, O: Observe<ConcurrencyLimitEvent>> LimitedListener<L, O> {
     ///
     /// # Cancel safety
     ///
-    /// As `accept`: a place that no connection has taken goes back.
+    /// As `accept`: a place that no connection has taken goes back. Where connections wait beyond
+    /// the limit since a moment ago, the one that was accepted before may wait in the future, and is
+    /// closed with it.
     pub async fn accept_with<Io, Addr, E>(
         &mut self,
         mut accept: impl AsyncFnMut(&mut L) -> Result<(Io, Addr), E>,
     ) -> Result<(LimitedIo<Io, O>, Addr), E> {
         loop {
-            let permit = match self.limit.beyond() {
-                BeyondLimit::Wait => self.limit.acquire().await.ok(),
-                BeyondLimit::Refuse => None,
-            };
+            let ahead = self.limit.place_ahead().await;
             let (io, address) = accept(&mut self.listener).await?;
-            if let Some(permit) = permit.or_else(|| self.limit.try_acquire().ok()) {
+            let permit = match ahead {
+                Some(permit) => Some(permit),
+                None => self.limit.place().await,
+            };
+            if let Some(permit) = permit {
                 return Ok((LimitedIo::new(io, permit), address));
             }
             // Refused: dropping the connection closes it.
@@ -64,16 +67,10 @@ where
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let permit = match self.limit.beyond() {
-                BeyondLimit::Wait => self.limit.acquire().await.ok(),
-                BeyondLimit::Refuse => None,
-            };
-            let (io, address) = self.listener.accept().await;
-            if let Some(permit) = permit.or_else(|| self.limit.try_acquire().ok()) {
-                return (LimitedIo::new(io, permit), address);
-            }
-            drop(io);
+        let accept = async |listener: &mut L| Ok::<_, Infallible>(listener.accept().await);
+        match self.accept_with(accept).await {
+            Ok(accepted) => accepted,
+            Err(never) => match never {},
         }
     }
 

@@ -76,7 +76,7 @@ impl ConnectionLimitPolicy {
     }
 
     /// What the places obey: for [`ConnectionLimit::policy`](crate::ConnectionLimit::policy), when
-    /// a limit in use is to follow another policy. What becomes of the others then stays as it is.
+    /// a limit in use is to follow another policy.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "what is checked here is what is checked there")]
     pub fn places(&self) -> ConcurrencyLimitPolicy {

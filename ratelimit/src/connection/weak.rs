@@ -1,29 +1,28 @@
 use std::fmt;
 
-use super::limit::{BeyondLimit, ConnectionLimit};
+use super::limit::ConnectionLimit;
 use crate::{ConcurrencyLimit, WeakConcurrencyLimit};
 
 /// A [`ConnectionLimit`] that it does not keep alive.
 pub struct WeakConnectionLimit<O> {
     places: WeakConcurrencyLimit<O>,
-    beyond: BeyondLimit,
 }
 
 impl<O> WeakConnectionLimit<O> {
-    pub(super) fn new(places: &ConcurrencyLimit<O>, beyond: BeyondLimit) -> Self {
-        Self { places: places.downgrade(), beyond }
+    pub(super) fn new(places: &ConcurrencyLimit<O>) -> Self {
+        Self { places: places.downgrade() }
     }
 
     /// The handle, while anybody else has one.
     #[must_use]
     pub fn upgrade(&self) -> Option<ConnectionLimit<O>> {
-        self.places.upgrade().map(|places| ConnectionLimit::from_parts(places, self.beyond))
+        self.places.upgrade().map(ConnectionLimit::from_places)
     }
 }
 
 impl<O> Clone for WeakConnectionLimit<O> {
     fn clone(&self) -> Self {
-        Self { places: self.places.clone(), beyond: self.beyond }
+        Self { places: self.places.clone() }
     }
 }
 
