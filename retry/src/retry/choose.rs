@@ -111,15 +111,24 @@ impl<O> OneRetry<O> {
     #[inline]
     #[must_use]
     pub fn current(&self) -> &CurrentRetry<O> {
-        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+        &self.stripes[self.stripe()]
     }
 
-    /// Reads the policy again, if it was replaced since. Other clones do so by themselves.
+    /// Reads the policy again, if it was replaced since, and gives what the calls of this thread are
+    /// governed by. Other clones do so by themselves.
     #[inline]
-    pub fn refresh(&mut self) {
-        if self.current().is_old() {
+    pub fn refresh(&mut self) -> &CurrentRetry<O> {
+        let stripe = self.stripe();
+        if self.stripes[stripe].is_old() {
             self.find_newest();
         }
+        &self.stripes[stripe]
+    }
+
+    /// That of this thread. Asked once in a call: a number of its own costs a look into the thread.
+    #[inline]
+    fn stripe(&self) -> usize {
+        thread_number() & (self.stripes.len() - 1)
     }
 
     /// After a replacement one clone pays for all: most are called once and dropped.
@@ -152,8 +161,7 @@ impl<Request, O: Observe<RetryEvent>> ChooseRetry<Request> for OneRetry<O> {
 
     #[inline]
     fn choose(&mut self, _request: &Request) -> Option<CurrentRetry<O>> {
-        self.refresh();
-        let current = self.current();
+        let current = self.refresh();
         let is_on = current.policy().enforcement() != Enforcement::Disabled;
         is_on.then(|| current.clone())
     }
