@@ -3,6 +3,7 @@
 mod alias;
 mod candidates;
 mod maglev;
+mod pick_first;
 mod reported;
 mod ring;
 mod round_robin;
@@ -11,8 +12,8 @@ mod two_choices;
 pub use self::candidates::Candidates;
 pub(crate) use self::candidates::{Filter, Home, Roll};
 use self::{
-    alias::Alias, maglev::Maglev, reported::ByReport, ring::Ring, round_robin::RoundRobin,
-    two_choices::TwoChoices,
+    alias::Alias, maglev::Maglev, pick_first::PickFirst, reported::ByReport, ring::Ring,
+    round_robin::RoundRobin, two_choices::TwoChoices,
 };
 use crate::{HashKey, Picker, WithoutKey};
 
@@ -76,11 +77,27 @@ pub(crate) enum Index {
     Reported(ByReport),
     Ring(Ring),
     Maglev(Maglev),
+    PickFirst(PickFirst),
     Custom(Box<dyn Pick>),
 }
 
+/// What an index draws from where it is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seeds {
+    /// Stays with the balancer.
+    pub(crate) of_balance: u64,
+    /// Another for each build.
+    pub(crate) of_build: u64,
+}
+
 impl Index {
-    pub(crate) fn build(picker: &Picker, entries: &[PickEntry], lanes: usize, seed: u64) -> Self {
+    pub(crate) fn build(
+        picker: &Picker,
+        entries: &[PickEntry],
+        lanes: usize,
+        seeds: Seeds,
+    ) -> Self {
+        let seed = seeds.of_build;
         match picker {
             Picker::WeightedRandom => Self::Random(Alias::build(entries)),
             Picker::RoundRobin => Self::RoundRobin(RoundRobin::plain(entries, lanes, seed)),
@@ -98,6 +115,10 @@ impl Index {
             Picker::Maglev { table_size, without_key } => {
                 Self::Maglev(Maglev::build(entries, *table_size as usize, *without_key))
             }
+            Picker::PickFirst { shuffle } => {
+                let seed = shuffle.then_some(seeds.of_balance);
+                Self::PickFirst(PickFirst::build(entries, seed))
+            }
             Picker::Custom(custom) => Self::Custom(custom.0.build(entries)),
         }
     }
@@ -111,6 +132,7 @@ impl Index {
             Self::Reported(by_report) => by_report.pick(candidates),
             Self::Ring(ring) => ring.pick(candidates),
             Self::Maglev(maglev) => maglev.pick(candidates),
+            Self::PickFirst(first) => first.pick(candidates),
             Self::Custom(custom) => custom.pick(candidates),
         }
     }

@@ -209,6 +209,7 @@ impl BalancePolicyBuilder {
 /// | [`Reported`](Self::Reported) | gRPC's A58, static stride | one counter; O(highest / mean weight) turns | endpoints report their load and differ much in strength |
 /// | [`ConsistentHash`](Self::ConsistentHash) | ring, Karger 1997, Kitex; bounded loads, Mirrokni et al. 2016 | O(log points) | a key should stay with its endpoint: caches, sessions |
 /// | [`Maglev`](Self::Maglev) | Eisenbud et al. 2016 | O(1), one table look-up | as before, with more even load and a few more keys moved on change |
+/// | [`PickFirst`](Self::PickFirst) | gRPC's `pick_first` | O(unusable ones before) | one endpoint should have all calls, the others stand by |
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Picker {
@@ -253,6 +254,12 @@ pub enum Picker {
         table_size: u32,
         /// What to do without a key.
         without_key: WithoutKey,
+    },
+    /// All calls to one endpoint: the first that is usable. Weights do not matter, but 0.
+    PickFirst {
+        /// First is who comes first by key, or in an order that each balancer draws for itself
+        /// (gRPC's `shuffleAddressList`, A62), so that not all callers go to the same endpoint.
+        shuffle: bool,
     },
     /// A picker of the user's own. It is built while the balancer's endpoints are locked, so that
     /// they are those it is built for: a build must not ask or change the balancer, or it waits

@@ -7,7 +7,7 @@ use crate::{
     BalanceEvent, BalancePolicy, Endpoint, EndpointInfo, PickEntry,
     engine::{Block, Fleet, Node, Stamp},
     hash::mix,
-    picker::{Home, Roll},
+    picker::{Home, Roll, Seeds},
     snapshot::{Indexes, Shared, Snapshot, Spot, Table},
 };
 
@@ -121,8 +121,8 @@ impl<S> Shared<S> {
         roster.builds += 1;
         let (roll, homes) = roster.roll(self.lanes);
         let entries = entries(&roll.nodes, &policy);
-        let seed = mix(self.seed ^ roster.builds);
-        let indexes = Indexes::build(&policy, &roll.nodes, &entries, (self.lanes, seed));
+        let seeds = Seeds { of_balance: self.seed, of_build: mix(self.seed ^ roster.builds) };
+        let indexes = Indexes::build(&policy, &roll.nodes, &entries, (self.lanes, seeds));
         let services = roster.members.values().map(|member| member.service.clone());
         let spots = services.zip(homes).map(|(service, home)| Spot { service, home }).collect();
         Snapshot {

@@ -12,7 +12,7 @@ use crate::{
     call::Call,
     engine::{Clock, Fleet, LazyNow, Load, Node, Seated, Shown},
     hash::mix,
-    picker::{Candidates, Filter, Home, Index, Roll},
+    picker::{Candidates, Filter, Home, Index, Roll, Seeds},
     roster::Roster,
 };
 
@@ -105,11 +105,12 @@ impl<S> Shared<S> {
         let policy = live.get();
         let seed = policy.seed().unwrap_or_else(|| fastrand::u64(..));
         let is_seeded = policy.seed().is_some();
+        let seeds = Seeds { of_balance: seed, of_build: seed };
         let lanes = stripe_count().min(MOST_LANES);
         let fleet = Arc::new(Fleet::new(Clock::starting(Instant::now()), &policy));
         let snapshot = Snapshot {
             table: Arc::new(Table { roll: Roll::empty(lanes), spots: Box::default() }),
-            indexes: Arc::new(Indexes::build(&policy, &[], &[], (lanes, seed))),
+            indexes: Arc::new(Indexes::build(&policy, &[], &[], (lanes, seeds))),
             measures_all: fleet.tuning().measures_all(),
             policy,
             version,
@@ -307,9 +308,9 @@ impl Indexes {
         policy: &BalancePolicy,
         nodes: &[Arc<Node>],
         entries: &[PickEntry],
-        (lanes, seed): (usize, u64),
+        (lanes, seeds): (usize, Seeds),
     ) -> Self {
-        let build = |entries: &[PickEntry]| Index::build(policy.picker(), entries, lanes, seed);
+        let build = |entries: &[PickEntry]| Index::build(policy.picker(), entries, lanes, seeds);
         let all = build(entries);
         let preferred = policy.zones().filter(|_| !all.is_by_key());
         let zoned = preferred.map(|zones| {

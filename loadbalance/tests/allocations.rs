@@ -45,6 +45,7 @@ fn no_picker_allocates_in_a_call() {
         Picker::consistent_hash(),
         Picker::bounded_consistent_hash(),
         Picker::maglev(),
+        Picker::PickFirst { shuffle: true },
     ] {
         let by_number = |n: &u64| Some(HashKey::of(n.to_le_bytes()));
         let mut service = BalanceService::new(balance(picker.clone(), 50)).hash_by(by_number);

@@ -38,6 +38,7 @@ fn all_pickers() -> Vec<Picker> {
         Picker::consistent_hash(),
         Picker::bounded_consistent_hash(),
         Picker::maglev(),
+        Picker::PickFirst { shuffle: false },
     ]
 }
 
@@ -295,6 +296,39 @@ fn round_robin_visits_all_before_any_again() {
     for round in 1..=20 {
         (0..5).for_each(|_| drop(call(&mut service)));
         assert!(names.iter().all(|name| world.calls(name) == round));
+    }
+}
+
+#[test]
+fn pick_first_stays_with_one_until_it_cannot_be_used() {
+    let world = World::default();
+    for shuffle in [false, true] {
+        let mut firsts = Vec::new();
+        for seed in 0..40 {
+            let builder = policy().picker(Picker::PickFirst { shuffle }).seed(seed);
+            let balance = Balance::new(builder.build().unwrap());
+            balance.replace(["c", "a", "b", "d"].map(|name| world.endpoint(name)));
+            // Each time those before are left out.
+            let order = || {
+                let tried = Tried::new();
+                let picks = balance.replicas(HashKey::of("any"), &tried);
+                picks.map(|picked| picked.key().to_owned()).collect::<Vec<_>>()
+            };
+            let before = order();
+            assert_eq!(before.len(), 4);
+            if !shuffle {
+                assert_eq!(before, ["a", "b", "c", "d"]);
+            }
+            balance.insert(world.endpoint("b").weight(7));
+            balance.insert(world.endpoint("e"));
+            let mut after = order();
+            after.retain(|name| name != "e");
+            assert_eq!(after, before, "nobody is moved by others");
+            firsts.extend(before.into_iter().next());
+        }
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert_eq!(firsts.len(), if shuffle { 4 } else { 1 }, "each balancer draws for itself");
     }
 }
 

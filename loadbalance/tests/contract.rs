@@ -42,6 +42,7 @@ fn it_keeps_the_laws_with_every_picker() {
         Picker::consistent_hash(),
         Picker::bounded_consistent_hash(),
         Picker::maglev(),
+        Picker::PickFirst { shuffle: true },
     ] {
         for endpoints in [1, 3] {
             let make = over(picker.clone(), endpoints);

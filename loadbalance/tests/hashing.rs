@@ -289,7 +289,7 @@ proptest! {
     #[test]
     fn whoever_is_picked_has_a_weight_and_is_there(
         weights in prop::collection::vec(prop_oneof![Just(0), 1..5_u32, Just(300)], 0..12),
-        picker in 0..6_usize,
+        picker in 0..7_usize,
         keys in 0..50_u64,
     ) {
         let picker = [
@@ -299,6 +299,7 @@ proptest! {
             Picker::least_pending(),
             Picker::bounded_consistent_hash(),
             Picker::maglev(),
+            Picker::PickFirst { shuffle: true },
         ][picker].clone();
         let balance = balance(picker, weights.iter().copied().enumerate());
         for n in 0..keys {

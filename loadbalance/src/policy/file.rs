@@ -255,6 +255,7 @@ mod tests {
             ("reported", Picker::reported()),
             ("consistent_hash", Picker::consistent_hash()),
             ("maglev", Picker::maglev()),
+            ("pick_first", Picker::PickFirst { shuffle: false }),
         ] {
             let policy = read(&format!(r#"{{"picker": {{"{name}": {{}}}}}}"#)).unwrap();
             assert_eq!(*policy.picker(), usual);

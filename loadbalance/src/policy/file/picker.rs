@@ -25,6 +25,8 @@ pub(super) enum PickerInFile {
     ConsistentHash(ConsistentHashInFile),
     /// By the request's key, from a table.
     Maglev(MaglevInFile),
+    /// All calls to one endpoint: the first that is usable.
+    PickFirst(PickFirstInFile),
 }
 
 in_file!(LeastPendingInFile {
@@ -75,6 +77,11 @@ in_file!(MaglevInFile {
     without_key: WithoutKey = WithoutKey::Random,
 });
 
+in_file!(PickFirstInFile {
+    /// Whether each balancer draws an order of its own, rather than that of the keys.
+    shuffle: bool = false,
+});
+
 impl From<PickerInFile> for Picker {
     fn from(file: PickerInFile) -> Self {
         match file {
@@ -97,6 +104,7 @@ impl From<PickerInFile> for Picker {
             PickerInFile::Maglev(MaglevInFile { table_size, without_key }) => {
                 Self::Maglev { table_size, without_key }
             }
+            PickerInFile::PickFirst(PickFirstInFile { shuffle }) => Self::PickFirst { shuffle },
         }
     }
 }
@@ -123,6 +131,7 @@ impl PickerInFile {
             Picker::Maglev { table_size, without_key } => {
                 Self::Maglev(MaglevInFile { table_size, without_key })
             }
+            Picker::PickFirst { shuffle } => Self::PickFirst(PickFirstInFile { shuffle }),
             Picker::Custom(_) => return None,
         })
     }
