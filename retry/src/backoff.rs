@@ -54,7 +54,7 @@ pub enum Backoff {
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
         #[cfg_attr(feature = "schema", schemars(with = "outrigger_core::DurationInFile"))]
         max: Duration,
-        /// What a wait is multiplied by for the next.
+        /// What a wait is multiplied by for the next: above 0, at most 1000.
         #[cfg_attr(feature = "serde", serde(default = "default_factor"))]
         factor: f64,
         /// How chance changes each wait.
@@ -142,8 +142,8 @@ impl Backoff {
                     let expected = "longer than 0 and at most `max`";
                     return Err(InvalidPolicy::new("backoff.exponential.base", base, expected));
                 }
-                if !(1.0..=1_000.0).contains(&factor) {
-                    let expected = "a factor from 1 to 1000";
+                if !(factor > 0.0 && factor <= 1_000.0) {
+                    let expected = "a factor above 0, at most 1000";
                     return Err(InvalidPolicy::new("backoff.exponential.factor", factor, expected));
                 }
                 match jitter {

@@ -165,6 +165,11 @@ fn service_config() -> RetryPolicyBuilder {
     RetryPolicy::failure().retryable_status_codes(GrpcCodes::UNAVAILABLE).backoff(Backoff::None)
 }
 
+fn hedging(non_fatal: GrpcCodes) -> RetryPolicyBuilder {
+    let delay = Duration::from_secs(3_600);
+    RetryPolicy::mixed(delay).retryable_status_codes(non_fatal).retries(2)
+}
+
 #[tokio::test]
 async fn the_table_of_a6_holds() {
     let unary = || service_config().unary(true);
@@ -184,6 +189,9 @@ async fn the_table_of_a6_holds() {
         (service_config(), vec![head_then("14")], "14", 1),
         // It succeeded: nothing is sent again.
         (service_config(), vec![message_then("0")], "0", 1),
+        // Hedging: what is not among the non-fatal codes is the answer, and there may be none.
+        (hedging(GrpcCodes::UNAVAILABLE), vec![trailers_only("14"), message_then("0")], "0", 2),
+        (hedging(GrpcCodes::NONE), vec![trailers_only("14")], "14", 1),
         // Of a unary method the status is awaited, behind a head or behind a message.
         (unary(), vec![head_then("14"), message_then("14"), message_then("0")], "0", 3),
     ];

@@ -12,7 +12,7 @@ use outrigger_core::InvalidPolicy;
 /// assert_eq!(codes.to_string(), "RESOURCE_EXHAUSTED, UNAVAILABLE");
 /// # Ok::<_, outrigger_core::InvalidPolicy>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Vec<String>", into = "Vec<String>"))]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -101,6 +101,13 @@ impl FromStr for GrpcCodes {
             InvalidPolicy::new("retryable_status_codes", code, expected)
         })?;
         Ok(Self { bits: 1 << number })
+    }
+}
+
+/// As a list of names.
+impl fmt::Debug for GrpcCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
     }
 }
 

@@ -101,7 +101,7 @@ struct Settings {
     #[cfg_attr(feature = "serde", serde(default))]
     idempotent: bool,
     /// The gRPC status codes that are retried, by name or number, whether or not the method is
-    /// idempotent.
+    /// idempotent. None of them (backup, mixed): any status is the answer.
     #[cfg_attr(feature = "serde", serde(default))]
     retryable_status_codes: Option<GrpcCodes>,
     /// Whether the method answers with one message, over gRPC: an attempt then counts when its status
@@ -340,7 +340,8 @@ impl RetryPolicyBuilder {
     }
 
     /// The gRPC status codes that are retried, whether or not the method is idempotent; any other
-    /// code ends the call at once. Default: none is listed, and the classifier decides.
+    /// code ends the call at once. With backup requests there may be none of them: gRPC's hedging
+    /// without `nonFatalStatusCodes`. Default: none is listed, and the classifier decides.
     #[must_use]
     pub const fn retryable_status_codes(mut self, codes: GrpcCodes) -> Self {
         self.settings.retryable_status_codes = Some(codes);
@@ -435,13 +436,15 @@ impl TryFrom<Settings> for RetryPolicy {
             let expected = "true for backup requests: both attempts may be executed";
             return Err(InvalidPolicy::new("idempotent", false, expected));
         }
-        if settings
-            .retryable_status_codes
-            .is_some_and(|codes| codes.is_empty() || codes.contains(0))
-        {
-            let expected = "codes of failures, at least one";
-            let codes = settings.retryable_status_codes.unwrap_or_default();
-            return Err(InvalidPolicy::new("retryable_status_codes", codes, expected));
+        if let Some(codes) = settings.retryable_status_codes {
+            let wrong = |expected| InvalidPolicy::new("retryable_status_codes", codes, expected);
+            if codes.contains(0) {
+                return Err(wrong("codes of failures"));
+            }
+            // With backup requests: late answers are raced, and any failure is the answer.
+            if codes.is_empty() && settings.mode == RetryMode::Failure {
+                return Err(wrong("codes of failures, at least one"));
+            }
         }
         policy.backoff().check()?;
         Ok(policy)
