@@ -197,6 +197,8 @@ impl Table {
 
 /// Reads a text as a tree.
 pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Problem> {
+    // Editors on Windows may begin a file so; no column counts it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Arc::new(Source { name: name.into(), text: text.into() });
     match format {
         Format::Json => json::parse(&source),

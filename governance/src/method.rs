@@ -289,6 +289,9 @@ impl Reader<'_> {
 
 /// What a name that is no setting may be the name of.
 fn misplaced(entry: &Entry) -> Option<String> {
+    if entry.key == "<<" {
+        return Some("to share settings, put them below `templates` and name them by `use`".into());
+    }
     let looks_like_a_name = entry.key.starts_with(|c: char| c.is_ascii_uppercase());
     let table = entry.value.as_table().filter(|_| looks_like_a_name)?;
     Some(match table.get("methods") {

@@ -93,6 +93,10 @@ fn described(description: &str, any_of: impl IntoIterator<Item = Value>) -> Valu
     json!({ "description": description, kind: forms })
 }
 
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
 /// A value that stands for a table with one field, or takes the policy away.
 fn short_forms(name: &str, schema: &Value) -> Vec<Value> {
     let mut forms = vec![json!({ "enum": ["off", false, null] })];
@@ -135,11 +139,15 @@ fn scope(generator: &mut SchemaGenerator) -> Map<String, Value> {
         }),
     );
     for (name, description, schema) in [
-        ("retry_policy", "gRPC's retries, in the place of `retry`.", of::<RetryPolicy>(generator)),
+        (
+            "retry_policy",
+            "gRPC's retries, in the place of `retry`.",
+            or_null(of::<RetryPolicy>(generator)),
+        ),
         (
             "hedging_policy",
             "gRPC's hedging, in the place of `retry`.",
-            of::<HedgingPolicy>(generator),
+            or_null(of::<HedgingPolicy>(generator)),
         ),
         (
             "hedging",
@@ -215,7 +223,7 @@ fn methods() -> Value {
 fn names() -> Value {
     json!({
         "description": "Whom these settings are for. `{}` is every method.",
-        "type": "array",
+        "type": ["array", "null"],
         "items": reference("Name"),
     })
 }
@@ -231,19 +239,24 @@ fn top(generator: &mut SchemaGenerator) -> Map<String, Value> {
             "services" => ("Settings of services, by their names.", named("Service")),
             "templates" => ("Settings that a scope takes over with `use`.", named("Template")),
             "server" => ("What governs a whole server, whatever the method.", reference("Server")),
-            "retry_budget" | "balance" => {
-                ("That of the defaults.", reference(&format!("Template/properties/{name}")))
-            }
+            "retry_budget" | "balance" => (
+                "That of the defaults.",
+                or_null(reference(&format!("Template/properties/{name}"))),
+            ),
             "method_config" => (
                 "gRPC's form: the most exact entry counts alone.",
-                json!({ "type": "array", "items": reference("MethodConfig") }),
+                json!({ "type": ["array", "null"], "items": reference("MethodConfig") }),
             ),
-            "retry_throttling" => ("gRPC's retry budget.", of::<RetryThrottling>(generator)),
+            "retry_throttling" => {
+                ("gRPC's retry budget.", or_null(of::<RetryThrottling>(generator)))
+            }
             "load_balancing_config" => (
                 "gRPC's balancing: the first policy of the list that is supported counts.",
-                json!({ "type": "array", "items": of::<LoadBalancing>(generator) }),
+                json!({ "type": ["array", "null"], "items": of::<LoadBalancing>(generator) }),
             ),
-            "load_balancing_policy" => ("gRPC's older form of it.", json!({ "type": "string" })),
+            "load_balancing_policy" => {
+                ("gRPC's older form of it.", json!({ "type": ["string", "null"] }))
+            }
             "$schema" => ("This schema, for editors.", json!({ "type": "string" })),
             _ => ("Read, and left alone.", json!({})),
         };

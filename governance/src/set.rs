@@ -40,8 +40,8 @@ pub enum Format {
 /// The policies of a file: what each method and service is governed by.
 ///
 /// An exact method comes before its service, and that before the defaults, merged field by field.
-/// A gRPC service config keeps gRPC's rule: the most exact entry of `methodConfig` counts alone,
-/// over the `defaults` if there are any.
+/// A gRPC service config keeps gRPC's rule: the most exact entry of `methodConfig` counts alone, also
+/// over that for every method (`"name": [{}]`). Below each stand our own `defaults`, if there are any.
 ///
 /// ```
 /// use std::time::Duration;
@@ -148,6 +148,8 @@ impl PolicySet {
 #[derive(Default)]
 struct Scopes {
     defaults: Table,
+    /// gRPC's entry for every method that has no other.
+    every_other: Option<Table>,
     services: Vec<ServiceScope>,
     server: Table,
 }
@@ -156,8 +158,19 @@ struct ServiceScope {
     name: String,
     settings: Table,
     methods: Vec<(String, Table)>,
-    /// Whether the most exact scope counts alone, as in gRPC.
-    alone: bool,
+    precedence: Precedence,
+}
+
+/// How the scopes of a service stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    /// The more exact is merged over the wider.
+    Merged,
+    /// The most exact counts alone.
+    Grpc {
+        /// Whether there is one for the service as a whole.
+        has_own: bool,
+    },
 }
 
 pub(crate) const TOP: [&str; 13] = [
@@ -191,7 +204,10 @@ impl Scopes {
         for entry in &top.entries {
             let key = snake(&entry.key);
             if TOP.contains(&key.as_str()) {
-                parts.insert(key, entry.clone());
+                // One whose settings are all commented out, or unset in protobuf's JSON.
+                if !matches!(entry.value.value, Value::Null) {
+                    parts.insert(key, entry.clone());
+                }
             } else {
                 let problem = Problem::new(&entry.key_place, &entry.key, "is no setting here");
                 found.problems.push(problem.help(nearest(&key, &TOP)));
@@ -238,12 +254,13 @@ impl Scopes {
                     continue;
                 };
                 if name.service.is_empty() {
-                    self.defaults = merge(&self.defaults, &settings);
+                    self.every_other = Some(settings);
                     continue;
                 }
                 let service = self.service(&name.service);
                 if name.method.is_empty() {
                     service.settings = settings;
+                    service.precedence = Precedence::Grpc { has_own: true };
                 } else {
                     service.methods.push((name.method.clone(), settings));
                 }
@@ -259,7 +276,7 @@ impl Scopes {
                 name: name.to_owned(),
                 settings,
                 methods,
-                alone: true,
+                precedence: Precedence::Grpc { has_own: false },
             });
             self.services.len() - 1
         });
@@ -269,6 +286,9 @@ impl Scopes {
     /// A load that a method states is its service's budget, if that states none.
     fn lift_loads(&mut self) {
         lift_load(&mut self.defaults, None);
+        if let Some(every_other) = &mut self.every_other {
+            lift_load(every_other, None);
+        }
         for ServiceScope { settings, methods, .. } in &mut self.services {
             lift_load(settings, None);
             for (_, method) in methods {
@@ -280,15 +300,23 @@ impl Scopes {
     fn into_set(mut self, found: &mut Found) -> PolicySet {
         self.lift_loads();
         let problems = &mut found.problems;
-        let default = MethodPolicy::read(self.defaults.clone(), "defaults", problems);
+        let every_other = match &self.every_other {
+            Some(settings) => merge(&self.defaults, settings),
+            None => self.defaults.clone(),
+        };
+        let default = MethodPolicy::read(every_other.clone(), "defaults", problems);
         let mut methods = PerMethod::new(Arc::new(default));
         let mut named = Vec::new();
         let mut services = HashMap::new();
         for service in &self.services {
-            let merged = merge(&self.defaults, &service.settings);
-            let policy = ServicePolicy::read(&merged, &service.name, problems);
+            let of_service = merge(&every_other, &service.settings);
+            let policy = ServicePolicy::read(&of_service, &service.name, problems);
             services.insert(service.name.as_str().into(), Arc::new(policy));
             // Before its methods', so that what is wrong with it is said of the service.
+            let merged = match service.precedence {
+                Precedence::Grpc { has_own: false } => every_other.clone(),
+                _ => merge(&self.defaults, &service.settings),
+            };
             let policy = MethodPolicy::read(merged.clone(), &service.name, problems);
             methods = methods.with_service(&service.name, Arc::new(policy));
             for (name, own) in &service.methods {
@@ -300,13 +328,16 @@ impl Scopes {
                         problems.push(Problem::new(&entry.key_place, field, message));
                     }
                 }
-                let under = if service.alone { &self.defaults } else { &merged };
+                let under = match service.precedence {
+                    Precedence::Grpc { .. } => &self.defaults,
+                    Precedence::Merged => &merged,
+                };
                 let policy = MethodPolicy::read(merge(under, own), method.as_str(), problems);
                 methods = methods.with_method(method.clone(), Arc::new(policy));
                 named.push(method);
             }
         }
-        let service_default = Arc::new(ServicePolicy::read(&self.defaults, "defaults", problems));
+        let service_default = Arc::new(ServicePolicy::read(&every_other, "defaults", problems));
         let server = ServerPolicy::read(&self.server, problems);
         PolicySet { methods, named, services, service_default, server, notes: Vec::new() }
     }
@@ -466,7 +497,7 @@ fn short_form(
             name: entry.key.clone(),
             settings: settings_of_service,
             methods: of_methods,
-            alone: false,
+            precedence: Precedence::Merged,
         });
     }
     scopes

@@ -10,7 +10,7 @@ use outrigger::{Format, PolicySet};
 use outrigger_circuitbreak::WindowShape;
 use outrigger_core::{Criticality, Enforcement, MethodRef};
 use outrigger_loadbalance::{EjectionPolicy, Picker};
-use outrigger_retry::{Backoff, BackupDelay, Jitter, RetryBudgetPolicy, RetryMode};
+use outrigger_retry::{Backoff, BackupDelay, GrpcCodes, Jitter, RetryBudgetPolicy, RetryMode};
 
 const fn method(service: &'static str, method: &'static str) -> MethodRef<'static> {
     MethodRef { service, method }
@@ -275,12 +275,13 @@ fn a_grpc_service_config_means_what_grpc_says() {
     let codes: Vec<_> = retry.retryable_status_codes().unwrap().names().collect();
     assert_eq!(codes, ["DEADLINE_EXCEEDED", "UNAVAILABLE"]);
     assert_eq!(timeout_ms(&set, method("echo.Echo", "Put")), Some(1_000));
-    // The most exact entry counts alone: no retry policy of the service, the default's timeout.
-    assert_eq!(timeout_ms(&set, method("echo.Echo", "Get")), Some(2_000), "not its service's");
+    // The most exact entry counts alone: neither the service's nor that of every method adds to it.
+    assert_eq!(timeout_ms(&set, method("echo.Echo", "Get")), None);
     let hedged = set.method(method("echo.Echo", "Get")).retry().expect("there");
     assert_eq!((hedged.mode(), hedged.retries()), (RetryMode::Mixed, 2));
     assert_eq!(hedged.backup_delay(), Some(BackupDelay::Fixed(Duration::from_millis(500))));
     assert_eq!(set.method(method("a.B", "x")).retry().unwrap().retries(), 2);
+    assert_eq!(timeout_ms(&set, method("a.B", "x")), None);
     assert_eq!(timeout_ms(&set, method("other", "x")), Some(2_000));
     let Picker::Reported(reported) = *set.service("x").balance().unwrap().picker() else {
         panic!()
@@ -291,6 +292,83 @@ fn a_grpc_service_config_means_what_grpc_says() {
     assert!(notes.iter().any(|note| note.contains("gRPC cuts it to 5")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("`xds_thing` is not supported")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("`wait_for_ready`")), "{notes:?}");
+}
+
+/// gRPC looks for the method, then its service, then `{}`, and takes what it finds first.
+#[test]
+fn an_entry_for_every_method_is_for_those_without_another() {
+    let json = r#"{
+  "defaults": {"circuitBreaker": {}},
+  "methodConfig": [
+    {"name": [{}], "timeout": "1s", "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.1s",
+      "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}},
+    {"name": [{"service": "a.B"}], "timeout": "2s"},
+    {"name": [{"service": "c.D", "method": "Get"}], "timeout": "3s"}
+  ]
+}"#;
+    let set = self::json(json);
+    for (name, ms, is_retried) in [
+        (method("a.B", "Get"), 2_000, false),
+        (method("c.D", "Get"), 3_000, false),
+        (method("c.D", "Put"), 1_000, true),
+        (method("e.F", "Get"), 1_000, true),
+    ] {
+        assert_eq!(timeout_ms(&set, name), Some(ms), "{name:?}");
+        assert_eq!(set.method(name).retry().is_some(), is_retried, "{name:?}");
+        assert!(set.method(name).circuit_breaker().is_some(), "our own defaults: {name:?}");
+    }
+}
+
+#[test]
+fn what_protobufs_json_and_grpc_allow_is_read() {
+    let retry = |policy: &str| {
+        let json =
+            format!(r#"{{"methodConfig": [{{"name": [{{}}], "timeout": null, {policy}}}]}}"#);
+        self::json(&json).method(method("a", "b")).retry().copied()
+    };
+    let written = r#""retryPolicy": {"maxAttempts": "3", "initialBackoff": "0.1s", "maxBackoff": "1s",
+      "backoffMultiplier": "0.5", "retryableStatusCodes": [14]}, "hedgingPolicy": null"#;
+    let read = retry(written).expect("there");
+    let growing = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(1));
+    let growing = growing.with_factor(0.5).with_jitter(Jitter::Spread(0.2));
+    assert_eq!((read.retries(), read.backoff()), (2, growing));
+    assert_eq!(retry(&written.replace(r#""3""#, "3.0")), Some(read));
+    assert_eq!(retry(r#""retryPolicy": null"#), None);
+
+    // Any failure is the answer, and late attempts are raced: at once, where no delay is stated.
+    let hedged = retry(r#""hedgingPolicy": {"maxAttempts": 4}"#).expect("there");
+    assert_eq!((hedged.mode(), hedged.retries()), (RetryMode::Mixed, 3));
+    assert_eq!(hedged.backup_delay(), Some(BackupDelay::Fixed(Duration::ZERO)));
+    assert!(hedged.retryable_status_codes().is_some_and(GrpcCodes::is_empty));
+
+    let picker = |config: &str| {
+        let set = self::json(&format!("{{{config}}}"));
+        set.service("a").balance().map(|balance| balance.picker().clone())
+    };
+    let first = |shuffle| Some(Picker::PickFirst { shuffle });
+    assert_eq!(picker(r#""loadBalancingPolicy": "PICK_FIRST""#), first(false));
+    let shuffled = r#""loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]"#;
+    assert_eq!(picker(shuffled), first(true));
+    assert_eq!(picker(r#""loadBalancingConfig": null, "methodConfig": null"#), None);
+    let throttling = r#"{"retryThrottling": {"maxTokens": "10", "tokenRatio": "0.25"}}"#;
+    let plain = r#"{"retryThrottling": {"maxTokens": 10, "tokenRatio": 0.25}}"#;
+    let budget = |text| *self::json(text).service("a").retry_budget().expect("there");
+    assert_eq!(budget(throttling), budget(plain));
+}
+
+#[test]
+fn what_is_commented_out_and_what_an_editor_puts_first_does_not_matter() {
+    let empty =
+        "defaults:\nservices:\n  shop.Cart:\n    methods:\n      Get:\ntemplates:\nserver:\n";
+    assert_eq!(yaml(empty).named_methods().len(), 1);
+    for (name, text, format) in [
+        ("p.json", r#"{"defaults": {"timeout": "1s"}}"#, Format::Json),
+        ("p.yaml", "defaults: {timeout: 1s}", Format::Yaml),
+        ("p.toml", "defaults.timeout = '1s'", Format::Toml),
+    ] {
+        let set = PolicySet::parse(name, &format!("\u{feff}{text}"), format).expect("valid");
+        assert_eq!(timeout_ms(&set, method("a", "b")), Some(1_000), "{name}");
+    }
 }
 
 #[test]

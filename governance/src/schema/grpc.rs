@@ -16,6 +16,14 @@ pub(super) struct Name {
     method: Option<String>,
 }
 
+/// Written as a number, or in a string as protobuf's JSON allows.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+enum Written<T> {
+    Number(T),
+    Text(String),
+}
+
 /// A status code of gRPC, by name or number.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
@@ -29,14 +37,14 @@ enum Code {
 #[schemars(deny_unknown_fields, rename = "GrpcRetryPolicy")]
 pub(super) struct RetryPolicy {
     /// The first attempt counts: from 2; what is above 5 is cut to it.
-    #[schemars(range(min = 2))]
-    max_attempts: u32,
+    #[schemars(extend("minimum" = 2))]
+    max_attempts: Written<u32>,
     /// The first wait, give or take a fifth.
     initial_backoff: DurationInFile,
     /// The longest wait.
     max_backoff: DurationInFile,
     /// What a wait is multiplied by for the next.
-    backoff_multiplier: f64,
+    backoff_multiplier: Written<f64>,
     /// The codes that are retried, at least one.
     #[schemars(length(min = 1))]
     retryable_status_codes: Vec<Code>,
@@ -47,8 +55,8 @@ pub(super) struct RetryPolicy {
 #[schemars(deny_unknown_fields, rename = "GrpcHedgingPolicy")]
 pub(super) struct HedgingPolicy {
     /// The first attempt counts: from 2; what is above 5 is cut to it.
-    #[schemars(range(min = 2))]
-    max_attempts: u32,
+    #[schemars(extend("minimum" = 2))]
+    max_attempts: Written<u32>,
     /// How long to wait before the next attempt. None: all are sent at once.
     hedging_delay: Option<DurationInFile>,
     /// The codes that do not end the call.
@@ -103,15 +111,17 @@ pub(super) struct PercentBudget {
 #[schemars(deny_unknown_fields)]
 pub(super) struct RetryThrottling {
     /// The tokens to begin with: 1 to 1000. Attempts are allowed while more than half are left.
-    #[schemars(range(min = 1, max = 1_000))]
-    max_tokens: u32,
+    #[schemars(extend("minimum" = 1, "maximum" = 1_000))]
+    max_tokens: Written<u32>,
     /// What a success adds. A failure takes one.
-    token_ratio: f64,
+    token_ratio: Written<f64>,
 }
 
 /// A table with the name of one policy. Those that are not named here are skipped.
 #[derive(JsonSchema)]
 pub(super) struct LoadBalancing {
+    /// All calls to one endpoint (gRFC A62).
+    pick_first: Option<Value>,
     /// One endpoint after the other.
     round_robin: Option<Value>,
     /// By the load that the endpoints report (gRFC A58).

@@ -37,12 +37,12 @@ pub(super) fn method_configs(node: &Node, found: &mut Found) -> Vec<MethodConfig
             Some(Node { value: Value::List(names), .. }) => {
                 names.iter().filter_map(|name| read_name(name, found)).collect()
             }
+            // gRPC: a config without a name is for nobody.
+            None | Some(Node { value: Value::Null, .. }) => Vec::new(),
             Some(other) => {
                 found.problems.push(other.problem("methodConfig.name", "a list"));
                 Vec::new()
             }
-            // gRPC: a config without a name is for nobody.
-            None => Vec::new(),
         };
         for name in &names {
             let is_same =
@@ -110,7 +110,7 @@ pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
         found.notes.push(Problem::new(&policy.key_place, &policy.key, note));
     }
     let message = "names no policy that is supported";
-    let help = "there are: round_robin, weighted_round_robin, least_request_experimental, \
+    let help = "there are: pick_first, round_robin, weighted_round_robin, least_request_experimental, \
                 ring_hash_experimental, outlier_detection_experimental";
     let problem = Problem::new(&entry.key_place, "loadBalancingConfig", message);
     found.problems.push(problem.help(Some(help.to_owned())));
@@ -126,6 +126,11 @@ fn picker(policy: &Entry, balance: &mut Table, found: &mut Found) -> Option<Node
     };
     let ours = match policy.key.as_str() {
         "round_robin" => ("round_robin", Table::default()),
+        "pick_first" => {
+            let mut first = Table::default();
+            lift(&mut settings, "shuffle_address_list", &mut first, "shuffle");
+            ("pick_first", first)
+        }
         "least_request_experimental" | "least_request" => ("least_pending", Table::default()),
         "weighted_round_robin" => {
             let mut reported = Table::default();
@@ -231,7 +236,29 @@ fn lift(rule: &mut Table, from: &str, into: &mut Table, to: &str) {
 
 /// `retryThrottling` as a budget of tokens.
 pub(super) fn retry_throttling(entry: &Entry) -> Node {
+    let mut value = entry.value.clone();
+    if let Value::Table(table) = &mut value.value {
+        as_protobuf(table, &["max_tokens", "token_ratio"]);
+    }
     let mut throttling = Table::default();
-    throttling.set("throttling", entry.value.clone());
+    throttling.set("throttling", value);
     Node::new(Value::Table(throttling), entry.value.place.clone())
+}
+
+/// What protobuf's JSON allows: null for what is unset, numbers as strings, whole numbers with a
+/// fraction of 0.
+pub(super) fn as_protobuf(table: &mut Table, numbers: &[&str]) {
+    table.entries.retain(|entry| !matches!(entry.value.value, Value::Null));
+    for name in numbers {
+        let Some(node) = table.get_mut(name) else { continue };
+        let number = match &node.value {
+            Value::String(text) => text.parse().ok(),
+            Value::Float(number) => Some(*number),
+            _ => None,
+        };
+        let Some(number) = number.filter(|number| number.is_finite()) else { continue };
+        #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+        let whole = (number.fract() == 0.0 && number.abs() < 1e9).then_some(number as i64);
+        node.value = whole.map_or(Value::Float(number), Value::Integer);
+    }
 }

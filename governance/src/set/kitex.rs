@@ -108,7 +108,7 @@ impl KitexConfig {
             name: self.service,
             settings: Table::default(),
             methods: Vec::new(),
-            alone: false,
+            precedence: super::Precedence::Merged,
         };
         for (document, name, json) in &self.documents {
             let root = document::parse(name, json, Format::Json)?;

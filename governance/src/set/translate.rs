@@ -211,19 +211,22 @@ fn same(node: &Node, _field: &str, _found: &mut Found) -> Value {
 fn rate(limit: &mut Table, found: &mut Found) {
     let Some(written) = limit.get("rate").cloned() else { return };
     let Some(text) = written.as_str() else { return };
-    let parts = text.split_once('/').map(|(count, period)| (count.trim().parse(), period.trim()));
-    let Some((Ok(count), period)) = parts else {
+    let mut refuse = |limit: &mut Table| {
         let field = format!("{}.rate_limit", written.place.scope);
         found.problems.push(written.problem(field, "a rate, such as `100/s` or `600/1m`"));
         limit.take("rate");
-        return;
     };
+    let parts = text.split_once('/').map(|(count, period)| (count.trim().parse(), period.trim()));
+    let Some((Ok(count), period)) = parts else { return refuse(limit) };
     // `100/s` is short for `100/1s`.
     let period = if period.starts_with(|c: char| c.is_ascii_digit()) {
         period.to_owned()
     } else {
         format!("1{period}")
     };
+    if humantime::parse_duration(&period).is_err() {
+        return refuse(limit);
+    }
     limit.set("rate", Node::new(Value::Integer(count), written.place.clone()));
     limit.set("period", Node::new(Value::String(period), written.place));
 }
@@ -357,8 +360,11 @@ fn choice<const N: usize>(
 
 /// gRPC's `retryPolicy` and `hedgingPolicy` (gRFC A6): one of them, never both.
 fn grpc_retry(table: &mut Table, found: &mut Found) {
-    let retry = table.take("retry_policy");
-    let hedging = table.take("hedging_policy");
+    let mut stated = |key| {
+        let entry: Option<Entry> = table.take(key);
+        entry.filter(|entry| !matches!(entry.value.value, Value::Null))
+    };
+    let (retry, hedging) = (stated("retry_policy"), stated("hedging_policy"));
     if let (Some(_), Some(hedging)) = (&retry, &hedging) {
         let message = "stands beside `retryPolicy`; gRPC allows one of them";
         found.problems.push(Problem::new(&hedging.key_place, "hedgingPolicy", message));
@@ -370,6 +376,7 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(entry.value.problem(entry.key, "a table"));
         return;
     };
+    super::grpc::as_protobuf(&mut grpc, &["max_attempts", "backoff_multiplier"]);
     let mut retry = Table::default();
     let mode = if is_hedging { "mixed" } else { "failure" };
     retry.set("mode", Node::new(Value::String(mode.to_owned()), place.clone()));
@@ -380,15 +387,14 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
     }
     let codes = if is_hedging { "non_fatal_status_codes" } else { "retryable_status_codes" };
     let codes = grpc.take(codes).map(|entry| entry.value);
-    let no_codes =
-        codes.as_ref().is_none_or(|c| matches!(&c.value, Value::List(l) if l.is_empty()));
-    if no_codes && !is_hedging {
-        let missing = "is empty; gRPC wants at least one code";
-        found.problems.push(Problem::new(&place, "retryableStatusCodes", missing));
-    }
     let mut codes = codes.unwrap_or_else(|| Node::new(Value::List(Vec::new()), place.clone()));
-    codes_as_text(&mut codes);
-    retry.set("retryable_status_codes", codes);
+    if !is_hedging && matches!(&codes.value, Value::List(codes) if codes.is_empty()) {
+        let missing = "is empty; gRPC wants at least one code";
+        found.problems.push(Problem::new(&codes.place, "retryableStatusCodes", missing));
+    } else {
+        codes_as_text(&mut codes);
+        retry.set("retryable_status_codes", codes);
+    }
     if is_hedging {
         let delay = grpc.take("hedging_delay").map(|entry| entry.value);
         let none = || Node::new(Value::String("0s".to_owned()), place.clone());

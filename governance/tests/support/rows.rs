@@ -444,6 +444,7 @@ fn pickers() -> Vec<(Value, Picker)> {
             Picker::Maglev { table_size: 251, without_key },
         ),
         (json!({"maglev": {"without_key": "random"}}), Picker::maglev()),
+        (json!({"pick_first": {"shuffle": true}}), Picker::PickFirst { shuffle: true }),
         (json!("round_robin"), Picker::RoundRobin),
     ]
 }
