@@ -94,7 +94,8 @@ fn described(description: &str, any_of: impl IntoIterator<Item = Value>) -> Valu
 }
 
 fn or_null(schema: Value) -> Value {
-    json!({ "anyOf": [schema, { "type": "null" }] })
+    let forms = vec![schema, json!({ "type": "null" })];
+    json!({ "anyOf": forms })
 }
 
 /// A value that stands for a table with one field, or takes the policy away.

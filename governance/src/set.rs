@@ -425,32 +425,7 @@ fn top_level(defaults: &mut Table, parts: &HashMap<String, Entry>, found: &mut F
     }
     let node = Node::new(Value::Table(own), top_place(parts));
     let mut own = settings(&node, "defaults", &[], found);
-    if let Some(entry) = parts.get("retry_throttling") {
-        let mut entry = entry.clone();
-        translate::snake_case(&mut entry.value, found);
-        own.set("retry_budget", grpc::retry_throttling(&entry));
-    }
-    if let Some(entry) = parts.get("load_balancing_config") {
-        let mut entry = entry.clone();
-        translate::snake_case(&mut entry.value, found);
-        if let Some(balance) = grpc::load_balancing(&entry, found) {
-            own.set("balance", balance);
-        }
-    } else if let Some(entry) = parts.get("load_balancing_policy") {
-        let mut named = Table::default();
-        let name = entry.value.as_str().unwrap_or_default().to_ascii_lowercase();
-        named.set(&name, Node::new(Value::Table(Table::default()), entry.value.place.clone()));
-        let item = Node::new(Value::Table(named), entry.value.place.clone());
-        let list = Node::new(Value::List(vec![item]), entry.value.place.clone());
-        let entry = Entry { value: list, ..entry.clone() };
-        if let Some(balance) = grpc::load_balancing(&entry, found) {
-            own.set("balance", balance);
-        }
-    }
-    if let Some(entry) = parts.get("health_check_config") {
-        let left_out = "is the channel's own affair; nothing here acts on it";
-        found.notes.push(Problem::new(&entry.key_place, "healthCheckConfig", left_out));
-    }
+    grpc::of_channel(&mut own, parts, found);
     *defaults = merge(defaults, &own);
 }
 

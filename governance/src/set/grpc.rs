@@ -1,6 +1,8 @@
 //! gRPC's service config: `methodConfig`, `loadBalancingConfig`, `retryThrottling`.
 
-use super::translate::{Found, percent, words};
+use std::collections::HashMap;
+
+use super::translate::{Found, percent, snake_case, words};
 use crate::{
     Problem,
     document::{Entry, Node, Place, Table, Value},
@@ -87,8 +89,38 @@ fn read_name(node: &Node, found: &mut Found) -> Option<Name> {
     Some(Name { service, method, place: node.place.clone() })
 }
 
+/// What gRPC states for a whole channel.
+pub(super) fn of_channel(own: &mut Table, parts: &HashMap<String, Entry>, found: &mut Found) {
+    if let Some(entry) = parts.get("retry_throttling") {
+        let mut entry = entry.clone();
+        snake_case(&mut entry.value, found);
+        own.set("retry_budget", retry_throttling(&entry));
+    }
+    if let Some(entry) = parts.get("load_balancing_config") {
+        let mut entry = entry.clone();
+        snake_case(&mut entry.value, found);
+        if let Some(balance) = load_balancing(&entry, found) {
+            own.set("balance", balance);
+        }
+    } else if let Some(entry) = parts.get("load_balancing_policy") {
+        let mut named = Table::default();
+        let name = entry.value.as_str().unwrap_or_default().to_ascii_lowercase();
+        named.set(&name, Node::new(Value::Table(Table::default()), entry.value.place.clone()));
+        let item = Node::new(Value::Table(named), entry.value.place.clone());
+        let list = Node::new(Value::List(vec![item]), entry.value.place.clone());
+        let entry = Entry { value: list, ..entry.clone() };
+        if let Some(balance) = load_balancing(&entry, found) {
+            own.set("balance", balance);
+        }
+    }
+    if let Some(entry) = parts.get("health_check_config") {
+        let left_out = "is the channel's own affair; nothing here acts on it";
+        found.notes.push(Problem::new(&entry.key_place, "healthCheckConfig", left_out));
+    }
+}
+
 /// The `balance` that the first supported entry of `loadBalancingConfig` stands for.
-pub(super) fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
+fn load_balancing(entry: &Entry, found: &mut Found) -> Option<Node> {
     let Value::List(items) = &entry.value.value else {
         found.problems.push(entry.value.problem("loadBalancingConfig", "a list"));
         return None;
@@ -235,7 +267,7 @@ fn lift(rule: &mut Table, from: &str, into: &mut Table, to: &str) {
 }
 
 /// `retryThrottling` as a budget of tokens.
-pub(super) fn retry_throttling(entry: &Entry) -> Node {
+fn retry_throttling(entry: &Entry) -> Node {
     let mut value = entry.value.clone();
     if let Value::Table(table) = &mut value.value {
         as_protobuf(table, &["max_tokens", "token_ratio"]);
@@ -260,5 +292,16 @@ pub(super) fn as_protobuf(table: &mut Table, numbers: &[&str]) {
         #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
         let whole = (number.fract() == 0.0 && number.abs() < 1e9).then_some(number as i64);
         node.value = whole.map_or(Value::Float(number), Value::Integer);
+    }
+}
+
+/// gRPC allows the numbers of status codes.
+pub(super) fn codes_as_text(codes: &mut Node) {
+    if let Value::List(codes) = &mut codes.value {
+        for code in codes {
+            if let Value::Integer(number) = code.value {
+                code.value = Value::String(number.to_string());
+            }
+        }
     }
 }

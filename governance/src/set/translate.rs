@@ -7,6 +7,7 @@ use crate::{
 };
 
 use super::{
+    grpc::{as_protobuf, codes_as_text, outlier_detection},
     merge::LIMITS,
     words::{CHANNELS_OWN, Form, SHORT, WORDS},
 };
@@ -99,7 +100,7 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
     retry_budget(table, MAX_EXTRA_LOAD, found);
     within(table, "balance", |balance| {
         words(balance, "balance", found);
-        within(balance, "ejection", |ejection| super::grpc::outlier_detection(ejection, found));
+        within(balance, "ejection", |ejection| outlier_detection(ejection, found));
     });
     for ignored in CHANNELS_OWN {
         if let Some(entry) = table.take(ignored) {
@@ -376,7 +377,7 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(entry.value.problem(entry.key, "a table"));
         return;
     };
-    super::grpc::as_protobuf(&mut grpc, &["max_attempts", "backoff_multiplier"]);
+    as_protobuf(&mut grpc, &["max_attempts", "backoff_multiplier"]);
     let mut retry = Table::default();
     let mode = if is_hedging { "mixed" } else { "failure" };
     retry.set("mode", Node::new(Value::String(mode.to_owned()), place.clone()));
@@ -410,17 +411,6 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&entry.key_place, entry.key, "is no setting of gRPC's"));
     }
     table.set("retry", Node::new(Value::Table(retry), place));
-}
-
-/// gRPC allows the numbers of status codes.
-fn codes_as_text(codes: &mut Node) {
-    if let Value::List(codes) = &mut codes.value {
-        for code in codes {
-            if let Value::Integer(number) = code.value {
-                code.value = Value::String(number.to_string());
-            }
-        }
-    }
 }
 
 /// gRPC counts the first attempt, and cuts what is above its cap of 5.
