@@ -159,6 +159,11 @@ impl Table {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// Whether there is a value for `key`, be it to be read or not.
+    pub(crate) fn states(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|node| !matches!(node.value, Value::Null))
+    }
+
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         self.entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
     }

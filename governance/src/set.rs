@@ -1,5 +1,6 @@
 //! All policies of a file.
 
+mod breaker;
 mod error;
 mod grpc;
 mod kitex;

@@ -7,7 +7,7 @@ mod schema;
 use std::time::Duration;
 
 use outrigger::{Format, PolicySet};
-use outrigger_circuitbreak::WindowShape;
+use outrigger_circuitbreak::{CircuitBreakerPolicy, WindowShape};
 use outrigger_core::{Criticality, Enforcement, MethodRef};
 use outrigger_loadbalance::{EjectionPolicy, Picker};
 use outrigger_retry::{Backoff, BackupDelay, GrpcCodes, Jitter, RetryBudgetPolicy, RetryMode};
@@ -423,6 +423,44 @@ fn grpcs_outlier_detection_is_an_ejection() {
         .build()
         .expect("valid");
     assert_eq!(only_failures, Some(expected), "gRPC's defaults, and a rule that is not enforced");
+}
+
+#[test]
+fn a_window_of_time_and_one_of_calls_stand_in_each_others_place() {
+    let set = yaml(
+        "
+defaults: {circuit_breaker: {count_window: 50}}
+services:
+  a: {circuit_breaker: {time_window: 5s}}
+  b: {circuit_breaker: {consecutive_failures: 3}}
+",
+    );
+    let window = |service| {
+        set.method(method(service, "x")).circuit_breaker().map(CircuitBreakerPolicy::window)
+    };
+    let of_time = WindowShape::Time { duration: Duration::from_secs(5), buckets: 100 };
+    assert_eq!(window("a"), Some(of_time));
+    assert_eq!(window("b"), Some(WindowShape::Count { calls: 50 }));
+    let said = refused("defaults: {circuit_breaker: {time_window: 5s, count_window: 50}}");
+    let expected = "p.yaml:1:47: `count_window` stands beside `time_window`; the window is of time \
+                    or of calls";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_grpc_states_for_a_channel_does_not_stand_beside_the_same_of_ours() {
+    for (ours, theirs, name) in [
+        (
+            "retry_budget: 10%",
+            "retryThrottling: {maxTokens: 9, tokenRatio: 0.1}",
+            "retryThrottling",
+        ),
+        ("balance: {failover_picks: 1}", "loadBalancingPolicy: round_robin", "loadBalancingPolicy"),
+        ("balance: {}", "loadBalancingConfig: [{round_robin: {}}]", "loadBalancingConfig"),
+    ] {
+        let said = refused(&format!("{ours}\n{theirs}\n"));
+        assert!(said.starts_with(&format!("p.yaml:2:1: `{name}` stands beside `")), "{said}");
+    }
 }
 
 #[test]

@@ -91,6 +91,16 @@ fn read_name(node: &Node, found: &mut Found) -> Option<Name> {
 
 /// What gRPC states for a whole channel.
 pub(super) fn of_channel(own: &mut Table, parts: &HashMap<String, Entry>, found: &mut Found) {
+    for (theirs, ours) in [
+        ("retry_throttling", "retry_budget"),
+        ("load_balancing_config", "balance"),
+        ("load_balancing_policy", "balance"),
+    ] {
+        if let Some(entry) = parts.get(theirs).filter(|_| parts.contains_key(ours)) {
+            let message = format!("stands beside `{ours}`, which says the same; state one of them");
+            found.problems.push(Problem::new(&entry.key_place, &entry.key, message));
+        }
+    }
     if let Some(entry) = parts.get("retry_throttling") {
         let mut entry = entry.clone();
         snake_case(&mut entry.value, found);

@@ -12,6 +12,9 @@ const CHOICES: [&str; 7] =
 /// Either stands in the place of the other, so the more exact scope's counts.
 pub(super) const LIMITS: [&str; 2] = ["concurrency_limit", "adaptive_limit"];
 
+/// A circuit breaker's window: of time or of calls.
+pub(super) const WINDOWS: [&str; 2] = ["time_window", "count_window"];
+
 /// What `over` says, and what `under` says of which `over` says nothing.
 pub(super) fn merge(under: &Table, over: &Table) -> Table {
     let mut merged = under.clone();
@@ -22,12 +25,7 @@ pub(super) fn merge(under: &Table, over: &Table) -> Table {
     if let Some(enforcement) = over.get("enforcement").cloned() {
         enforce(&mut over, &enforcement, Stated::Keep);
     }
-    for [one, other] in [LIMITS, [LIMITS[1], LIMITS[0]]] {
-        let states = |name| over.get(name).is_some_and(|node| !matches!(node.value, Value::Null));
-        if states(one) && !states(other) {
-            merged.take(other);
-        }
-    }
+    make_way(&mut merged, &over, LIMITS);
     for entry in over.entries {
         merge_entry(&mut merged, entry);
     }
@@ -36,6 +34,15 @@ pub(super) fn merge(under: &Table, over: &Table) -> Table {
         enforce(&mut merged, &enforcement, Stated::Keep);
     }
     merged
+}
+
+/// Where `over` states one of two that stand in each other's place, takes the other out of `under`.
+fn make_way(under: &mut Table, over: &Table, pair: [&str; 2]) {
+    for [one, other] in [pair, [pair[1], pair[0]]] {
+        if over.states(one) && !over.states(other) {
+            under.take(other);
+        }
+    }
 }
 
 /// What becomes of an enforcement that a policy states itself.
@@ -67,6 +74,7 @@ fn merge_entry(under: &mut Table, over: Entry) {
         if !is_other_choice && !is_other_mode {
             present.value.place = over.value.place;
             let Value::Table(new) = over.value.value else { unreachable!("seen above") };
+            make_way(old, &new, WINDOWS);
             return new.entries.into_iter().for_each(|entry| merge_entry(old, entry));
         }
     }

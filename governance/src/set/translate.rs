@@ -7,6 +7,7 @@ use crate::{
 };
 
 use super::{
+    breaker::circuit_breaker,
     grpc::{as_protobuf, codes_as_text, outlier_detection},
     merge::LIMITS,
     words::{CHANNELS_OWN, Form, SHORT, WORDS},
@@ -93,7 +94,7 @@ pub(super) fn scope(table: &mut Table, found: &mut Found) {
             codes_as_text(codes);
         }
     });
-    within(table, "circuit_breaker", |breaker| resilience4j(breaker, found));
+    within(table, "circuit_breaker", |breaker| circuit_breaker(breaker, found));
     adaptive_limit(table, found);
     within(table, "concurrency_limit", |limit| words(limit, "concurrency_limit", found));
     retry_budget(table, "retry_budget", found);
@@ -239,44 +240,6 @@ fn token_bucket(table: &mut Table, found: &mut Found) {
         words(bucket, "token_bucket", found);
     }
     table.set("rate_limit", entry.value);
-}
-
-/// resilience4j's names, with its defaults where a rule is only half said.
-fn resilience4j(breaker: &mut Table, found: &mut Found) {
-    let size = breaker.take("sliding_window_size");
-    let kind = breaker.take("sliding_window_type");
-    if let Some(size) = size {
-        let counts = kind.as_ref().and_then(|kind| kind.value.as_str());
-        // Its default is a window that counts calls.
-        if counts.is_none_or(|kind| kind.eq_ignore_ascii_case("COUNT_BASED")) {
-            breaker.set("count_window", size.value);
-        } else {
-            let value = match size.value.value {
-                Value::Integer(seconds) => Value::String(format!("{seconds}s")),
-                other => other,
-            };
-            breaker.set("time_window", Node::new(value, size.value.place));
-        }
-    } else if let Some(kind) = kind {
-        let missing = "needs `slidingWindowSize` beside it";
-        found.problems.push(Problem::new(&kind.key_place, kind.key, missing));
-    }
-    let minimum = breaker.get("minimum_number_of_calls").cloned();
-    words(breaker, "circuit_breaker", found);
-    if let Some(Node { value: Value::Table(slow), place }) = breaker.get_mut("slow_calls") {
-        let usual = |value| Node::new(value, place.clone());
-        let minimum = minimum.unwrap_or_else(|| usual(Value::Integer(100)));
-        let fields = [
-            ("rate", usual(Value::Float(1.0))),
-            ("duration", usual(Value::String("60s".to_owned()))),
-            ("minimum_calls", minimum),
-        ];
-        for (field, value) in fields {
-            if slow.get(field).is_none() {
-                slow.set(field, value);
-            }
-        }
-    }
 }
 
 /// `10%`, `{percent, minRetriesPerSecond, ttl}` or the crate's own form.
