@@ -122,6 +122,10 @@ impl Bucket {
         self.burst.store(quota.burst_size().get(), Ordering::Release);
         self.version.fetch_add(1, Ordering::AcqRel);
         let converted = |full_at: u64| {
+            // A full one stays as it is: a call that has looked at the clock before takes from it.
+            if full_at <= ns_now {
+                return None;
+            }
             let missing = u128::from(full_at.saturating_sub(ns_now));
             let missing = missing * u128::from(new) / u128::from(old.max(1));
             let missing = u64::try_from(missing).unwrap_or(u64::MAX).min(most);
@@ -227,6 +231,13 @@ mod tests {
         assert_eq!(bucket.take(10, start), Err(Shortage::For(Duration::from_secs(1))));
         assert_eq!(bucket.take(11, start), Err(Shortage::Ever));
         assert_eq!(bucket.take(0, start), Ok(()));
+    }
+
+    #[test]
+    fn a_full_bucket_is_full_for_a_call_that_looked_at_the_clock_before_a_change() {
+        let (bucket, start) = bucket(100, 1);
+        bucket.set_quota(quota(10_000_000, 1), start + MS);
+        assert_eq!(bucket.take(1, start), Ok(()));
     }
 
     #[test]
