@@ -167,6 +167,8 @@ struct ServiceScope {
 enum Precedence {
     /// The more exact is merged over the wider.
     Merged,
+    /// A section of the more exact stands alone, as in each of Kitex's documents.
+    Sections,
     /// The most exact counts alone.
     Grpc {
         /// Whether there is one for the service as a whole.
@@ -329,11 +331,16 @@ impl Scopes {
                         problems.push(Problem::new(&entry.key_place, field, message));
                     }
                 }
-                let under = match service.precedence {
-                    Precedence::Grpc { .. } => &self.defaults,
-                    Precedence::Merged => &merged,
+                let settings = match service.precedence {
+                    Precedence::Grpc { .. } => merge(&self.defaults, own),
+                    Precedence::Merged => merge(&merged, own),
+                    Precedence::Sections => {
+                        let mut wider = merged.clone();
+                        wider.entries.retain(|entry| own.get(&entry.key).is_none());
+                        merge(&wider, own)
+                    }
                 };
-                let policy = MethodPolicy::read(merge(under, own), method.as_str(), problems);
+                let policy = MethodPolicy::read(settings, method.as_str(), problems);
                 methods = methods.with_method(method.clone(), Arc::new(policy));
                 named.push(method);
             }

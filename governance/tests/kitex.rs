@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use outrigger::{Format, Governance, KitexConfig, PolicyEvent, PolicyFile, PolicyKind, PolicySet};
+use outrigger::{
+    Format, Governance, KitexConfig, MethodPolicy, PolicyEvent, PolicyFile, PolicyKind, PolicySet,
+};
 use outrigger_circuitbreak::State;
 use outrigger_core::{Enforcement, Method, MethodRef, Observe};
 use outrigger_ratelimit::ConnectionLimitPolicy;
-use outrigger_retry::{RetryMode, TimeoutPolicy};
+use outrigger_retry::{RetryMode, RetryPolicy, TimeoutPolicy};
 use tokio::time::{sleep, timeout};
 
 const GET: MethodRef<'static> = MethodRef { service: "shop.Cart", method: "Get" };
@@ -38,7 +40,7 @@ fn a_file_of_config_file_is_taken_over_for_one_client_and_service() {
     let policy = set.method(GET);
     let attempt = policy.attempt_timeout().and_then(TimeoutPolicy::timeout);
     assert_eq!(attempt, Some(Duration::from_millis(300)));
-    assert_eq!(policy.retry().map(outrigger_retry::RetryPolicy::mode), Some(RetryMode::Backup));
+    assert_eq!(policy.retry().map(RetryPolicy::mode), Some(RetryMode::Backup));
     assert!(policy.circuit_breaker().is_some());
     assert_eq!(set.server().connection_limit().map(ConnectionLimitPolicy::limit), Some(40));
 
@@ -103,6 +105,32 @@ fn a_wildcard_a_switched_off_policy_and_a_mixed_one_are_all_understood() {
     };
     assert_eq!(enforcement("Get"), Some((RetryMode::Failure, Enforcement::Disabled)));
     assert_eq!(enforcement("Put"), Some((RetryMode::Mixed, Enforcement::Enforced)));
+}
+
+/// Kitex looks for the method, then for `*`, and takes what it finds first.
+#[test]
+fn an_entry_of_a_method_stands_alone_in_its_document() {
+    let config = KitexConfig::new("shop.Cart")
+        .rpc_timeout(r#"{"*": {"rpc_timeout_ms": 100}, "Get": {"rpc_timeout_ms": 0}}"#)
+        .circuit_break(
+            r#"{"*": {"enable": false}, "Get": {"enable": true, "err_rate": 0.5, "min_sample": 2}}"#,
+        )
+        .retry(
+            r#"{"*": {"enable": true, "failure_policy": {"stop_policy": {"max_retry_times": 5}}},
+            "Get": {"enable": true, "failure_policy": {"stop_policy": {"max_duration_ms": 50}}}}"#,
+        );
+    let set = taken_over(config);
+    let put = set.method(MethodRef { service: "shop.Cart", method: "Put" });
+    let get = set.method(GET);
+    let attempt = |policy: &MethodPolicy| policy.attempt_timeout().and_then(TimeoutPolicy::timeout);
+    assert_eq!((attempt(put), attempt(get)), (Some(Duration::from_millis(100)), None));
+    let breaker = |policy: &MethodPolicy| policy.enforcement_of(PolicyKind::CircuitBreaker);
+    assert_eq!(breaker(put), Some(Enforcement::Disabled));
+    assert_eq!(breaker(get), Some(Enforcement::Enforced));
+    let retries = |policy: &MethodPolicy| policy.retry().map(RetryPolicy::retries);
+    assert_eq!((retries(put), retries(get)), (Some(5), Some(0)), "none stated is none");
+    let notes: Vec<String> = set.notes().iter().map(ToString::to_string).collect();
+    assert!(notes.iter().any(|note| note.contains("`max_retry_times` is missing")), "{notes:?}");
 }
 
 /// Kitex: once code has configured retries, every remote change of any method is ignored.

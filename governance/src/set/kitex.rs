@@ -16,6 +16,8 @@ use crate::{
 /// | `rpc_timeout_ms` | `attempt_timeout`: in Kitex too, each attempt has it for itself |
 /// | `conn_timeout_ms` | `balance.connect_timeout`, from `*` alone: connections serve all methods |
 /// | `failure_policy`, `backup_policy`, `mixed_policy` | `retry`, with stop policy and back-off |
+/// | time-outs, and failures where code adds a predicate | both are sent again |
+/// | `max_retry_times` is missing | `retries: 0`; a note says so |
 /// | `cb_policy.error_rate` | nothing: a budget of calls bounds retries, not their error rate |
 /// | `retry_same_node` | nothing: a further attempt goes elsewhere where there is another node |
 /// | `enable: false`, or none | `enforcement: disabled`; whatever else stands there is not needed |
@@ -28,7 +30,8 @@ use crate::{
 /// What Kitex can state in code alone can be added in a file of ours: instance breaker, balancing,
 /// half-open settings, fallback.
 ///
-/// A method that a document no longer names falls back to `*`, and else to no policy: never to a
+/// A method's entry in a document stands alone: nothing of `*` adds to it. A method that a document
+/// no longer names falls back to `*`, and else to no policy: never to a
 /// policy that nobody wrote.
 #[derive(Clone, Debug, Default)]
 pub struct KitexConfig {
@@ -108,7 +111,7 @@ impl KitexConfig {
             name: self.service,
             settings: Table::default(),
             methods: Vec::new(),
-            precedence: super::Precedence::Merged,
+            precedence: super::Precedence::Sections,
         };
         for (document, name, json) in &self.documents {
             let root = document::parse(name, json, Format::Json)?;
@@ -193,7 +196,7 @@ fn method(document: &KitexDocument, entry: &Entry, service: &mut ServiceScope, f
     let mut ours = Table::default();
     let is_all = entry.key == "*";
     match document {
-        KitexDocument::RpcTimeout => rpc_timeout(theirs, is_all, &mut ours, found),
+        KitexDocument::RpcTimeout => rpc_timeout(theirs, &node.place, is_all, &mut ours, found),
         KitexDocument::Retry => ours.set("retry", retry(theirs, &node.place, found)),
         KitexDocument::CircuitBreak => {
             ours.set("circuit_breaker", circuit_break(theirs, &node.place, found));
@@ -237,15 +240,20 @@ fn unknown(left: Table, known: &[&str], found: &mut Found) {
     }
 }
 
-fn rpc_timeout(mut theirs: Table, is_all: bool, ours: &mut Table, found: &mut Found) {
-    if let Some(entry) = theirs.take("rpc_timeout_ms") {
-        // 0 is Kitex's way to say: none.
-        if !matches!(entry.value.value, Value::Integer(0)) {
-            let place = entry.value.place.clone();
-            let timeout = table(&place, [("timeout", milliseconds(&entry.value))]);
-            ours.set("attempt_timeout", timeout);
-        }
-    }
+fn rpc_timeout(
+    mut theirs: Table,
+    place: &Place,
+    is_all: bool,
+    ours: &mut Table,
+    found: &mut Found,
+) {
+    // 0 is Kitex's way to say: none. So it reads what is missing.
+    let stated = theirs.take("rpc_timeout_ms").map(|entry| entry.value);
+    let timeout = match stated.filter(|node| !matches!(node.value, Value::Integer(0))) {
+        Some(stated) => table(&stated.place, [("timeout", milliseconds(&stated))]),
+        None => Node::new(Value::Null, place.clone()),
+    };
+    ours.set("attempt_timeout", timeout);
     if let Some(entry) = theirs.take("conn_timeout_ms") {
         if is_all {
             let place = entry.value.place.clone();
@@ -307,7 +315,7 @@ fn retry(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
     unknown(theirs, &["enable", "type", names[0], names[1], names[2]], found);
     let mut ours = Table::default();
     ours.set("mode", text(modes[at], &place));
-    // Kitex sends again whatever failed; who writes such a policy has declared the method.
+    // Kitex sends a time-out again: who writes such a policy has declared the method.
     ours.set("idempotent", Node::new(Value::Bool(true), place.clone()));
     if let Some(delay) = policy.take("retry_delay_ms") {
         let fixed = table(&delay.value.place, [("fixed", milliseconds(&delay.value))]);
@@ -317,6 +325,11 @@ fn retry(mut theirs: Table, place: &Place, found: &mut Found) -> Node {
         policy.take("stop_policy")
     {
         stop_policy(stop, &mut ours, found);
+    }
+    if ours.get("retries").is_none() {
+        let note = "is missing: 0, so that nothing is sent again, as Kitex reads it";
+        found.notes.push(Problem::new(&place, "max_retry_times", note));
+        ours.set("retries", Node::new(Value::Integer(0), place.clone()));
     }
     if let Some(Entry { value: Node { value: Value::Table(backoff), place }, .. }) =
         policy.take("backoff_policy")
