@@ -55,9 +55,15 @@ impl PolicyFile {
         &self.path
     }
 
-    async fn read(&self) -> io::Result<String> {
+    /// What is there; `None` if nothing is.
+    async fn read(&self) -> Option<Seen> {
         let path = self.path.clone();
-        spawn_blocking(move || fs::read_to_string(path)).await.map_err(io::Error::other)?
+        let read = spawn_blocking(move || fs::read_to_string(path)).await;
+        match read.map_err(io::Error::other).and_then(|read| read) {
+            Ok(text) => Some(Seen::Text(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Seen::Unreadable(error.kind(), error.to_string())),
+        }
     }
 }
 
@@ -70,10 +76,18 @@ impl<O: ObserveGovernance> Governance<O> {
         let name = file.path.display().to_string();
         let mut looks = Looks::default();
         loop {
-            if let Some(text) = looks.take(file.read().await.ok()) {
-                let loaded = PolicySet::parse(&name, text, file.format);
+            let loaded = looks.take(file.read().await).map(|seen| match seen {
+                Seen::Text(text) => {
+                    PolicySet::parse(&name, text, file.format).map_err(LoadError::Invalid)
+                }
+                Seen::Unreadable(kind, error) => {
+                    let error = io::Error::new(*kind, error.as_str());
+                    Err(LoadError::File(name.as_str().into(), error))
+                }
+            });
+            if let Some(loaded) = loaded {
                 // The observer was told of a refusal.
-                drop(self.put_in_force(&name, loaded.map_err(LoadError::Invalid)));
+                drop(self.put_in_force(&name, loaded));
             }
             sleep(file.interval).await;
         }
@@ -91,23 +105,30 @@ impl<O: ObserveGovernance> Governance<O> {
 /// What was read so far, and which of it counts.
 #[derive(Debug, Default)]
 struct Looks {
-    judged: Option<String>,
-    seen: Option<String>,
+    judged: Option<Seen>,
+    seen: Option<Seen>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Text(String),
+    /// And why.
+    Unreadable(io::ErrorKind, String),
 }
 
 impl Looks {
     /// What is to be put in force after this look, if anything. `None` is a file that is away,
     /// perhaps for the moment between two renames: what was judged stays.
-    fn take(&mut self, text: Option<String>) -> Option<&str> {
-        let text = text.filter(|text| self.judged.as_ref() != Some(text));
-        let counts = text.is_some() && (self.judged.is_none() || self.seen == text);
+    fn take(&mut self, seen: Option<Seen>) -> Option<&Seen> {
+        let seen = seen.filter(|seen| self.judged.as_ref() != Some(seen));
+        let counts = seen.is_some() && (self.judged.is_none() || self.seen == seen);
         if !counts {
-            self.seen = text;
+            self.seen = seen;
             return None;
         }
         self.seen = None;
-        self.judged = text;
-        self.judged.as_deref()
+        self.judged = seen;
+        self.judged.as_ref()
     }
 }
 
@@ -115,10 +136,19 @@ impl Looks {
 mod tests {
     use super::*;
 
+    impl Looks {
+        fn text(&mut self, text: Option<&str>) -> Option<String> {
+            match self.take(text.map(|text| Seen::Text(text.to_owned())))? {
+                Seen::Text(text) => Some(text.clone()),
+                Seen::Unreadable(_, why) => panic!("{why}"),
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_is_being_written_counts_when_it_is_whole() {
         let mut looks = Looks::default();
-        let mut look = |text: &str| looks.take(Some(text.to_owned())).map(str::to_owned);
+        let mut look = |text: &str| looks.text(Some(text));
         assert_eq!(look("one").as_deref(), Some("one"), "the first counts at once");
         assert_eq!([look("one"), look("tw"), look("two")], [None, None, None]);
         assert_eq!(look("two").as_deref(), Some("two"));
@@ -129,13 +159,13 @@ mod tests {
     #[test]
     fn a_file_that_is_away_for_a_moment_is_the_same_when_it_is_back() {
         let mut looks = Looks::default();
-        assert_eq!(looks.take(None), None);
-        assert_eq!(looks.take(Some("one".to_owned())), Some("one"));
-        assert_eq!(looks.take(None), None);
-        assert_eq!(looks.take(Some("one".to_owned())), None);
-        assert_eq!(looks.take(Some("two".to_owned())), None);
-        assert_eq!(looks.take(None), None);
-        assert_eq!(looks.take(Some("two".to_owned())), None, "not twice in a row");
-        assert_eq!(looks.take(Some("two".to_owned())), Some("two"));
+        assert_eq!(looks.text(None), None);
+        assert_eq!(looks.text(Some("one")).as_deref(), Some("one"));
+        assert_eq!(looks.text(None), None);
+        assert_eq!(looks.text(Some("one")), None);
+        assert_eq!(looks.text(Some("two")), None);
+        assert_eq!(looks.text(None), None);
+        assert_eq!(looks.text(Some("two")), None, "not twice in a row");
+        assert_eq!(looks.text(Some("two")).as_deref(), Some("two"));
     }
 }

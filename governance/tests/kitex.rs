@@ -232,6 +232,15 @@ async fn a_file_that_is_truncated_and_then_written_never_leaves_calls_ungoverned
         write(2);
         until("the written file is read", || seconds() == Some(2)).await;
         assert_eq!(refused(), 1);
+
+        std::fs::write(&path, b"\xff").unwrap();
+        until("what is no text is refused", || refused() == 2).await;
+        assert!(refusals.0.lock().unwrap()[1].contains("UTF-8"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        until("a folder is refused", || refused() == 3).await;
+        std::fs::remove_dir(&path).unwrap();
+        assert_eq!(seconds(), Some(2), "the last good set governs");
         following.abort();
     }
 }
