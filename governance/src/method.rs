@@ -116,6 +116,7 @@ macro_rules! policies {
             pub fn explain(&self) -> Vec<Explained> {
                 let mut all = Vec::new();
                 $(explain(stringify!($name), self.$name(), &self.settings, &mut all);)+
+                explain_retry(self.retry(), &mut all);
                 explain("criticality", self.criticality(), &self.settings, &mut all);
                 all
             }
@@ -331,19 +332,46 @@ fn flatten(
 ) {
     match value {
         serde_json::Value::Null => {}
+        // A choice without settings of its own.
+        serde_json::Value::Object(map) if map.is_empty() => {
+            if let Some((outer, chosen)) = field.rsplit_once('.') {
+                let (field, value) = (outer.to_owned(), chosen.to_owned());
+                into.push(Explained { field, value, origin: origin.map(origin_of) });
+            }
+        }
         serde_json::Value::Object(map) => {
             for (key, value) in map {
                 let below = origin.and_then(Node::as_table).and_then(|table| table.get(key));
+                // A choice may be written as its name alone.
+                let below = below.or_else(|| origin.filter(|node| node.as_str() == Some(key)));
                 flatten(&format!("{field}.{key}"), value, below, into);
             }
         }
         _ => {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let origin = origin.map(|node| match &*node.place.scope {
-                "" => format!("{:?}", node.place).into(),
-                scope => format!("{:?} ({scope})", node.place).into(),
-            });
+            let origin = origin.map(origin_of);
             into.push(Explained { field: field.to_owned(), value, origin });
         }
+    }
+}
+
+fn origin_of(node: &Node) -> Arc<str> {
+    match &*node.place.scope {
+        "" => format!("{:?}", node.place).into(),
+        scope => format!("{:?} ({scope})", node.place).into(),
+    }
+}
+
+/// What a policy leaves to its mode, by the policy's own word.
+fn explain_retry(policy: Option<&RetryPolicy>, into: &mut Vec<Explained>) {
+    let Some(policy) = policy else { return };
+    let states = |into: &[Explained], field: &str| into.iter().any(|e| e.field.starts_with(field));
+    if !states(into, "retry.retries") {
+        flatten("retry.retries", &policy.retries().into(), None, into);
+    }
+    if !states(into, "retry.backoff")
+        && let Ok(backoff) = serde_json::to_value(policy.backoff())
+    {
+        flatten("retry.backoff", &backoff, None, into);
     }
 }

@@ -669,6 +669,25 @@ services:
 }
 
 #[test]
+fn an_explanation_leaves_out_nothing_that_acts() {
+    let set = yaml("defaults: {retry: {mode: failure}}\nbalance: {picker: round_robin}\n");
+    let of_method = set.method(method("a", "b")).explain();
+    let of_service = set.service("a").explain();
+    let value = |field: &str| {
+        let all = of_method.iter().chain(&of_service);
+        let mut found = all.filter(|line| line.field == field);
+        let line = found.next().map(|line| (line.value.clone(), line.origin.clone()));
+        assert!(found.next().is_none(), "{field} once");
+        line
+    };
+    assert_eq!(value("retry.retries"), Some(("2".to_owned(), None)));
+    assert_eq!(value("retry.backoff.exponential.base"), Some(("25ms".to_owned(), None)));
+    let (picker, origin) = value("balance.picker").expect("there");
+    assert_eq!(picker, "round_robin");
+    assert!(origin.is_some_and(|origin| origin.starts_with("policies.yaml:2:")));
+}
+
+#[test]
 fn neither_depth_nor_aliases_exhaust_anything() {
     let deep = format!("defaults: {}1{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
