@@ -105,7 +105,7 @@ pub struct IncomingConnections<St: Stream, O = ()> {
     acquire: Option<Acquire<O>>,
     /// A place for the next connection, taken before it is accepted.
     permit: Option<Permit<O>>,
-    /// Was accepted when those beyond the limit were refused, and waits for a place now.
+    /// Was accepted, and is about to have a place, to wait for one or to be refused.
     accepted: Option<St::Item>,
 }
 
@@ -125,33 +125,26 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            let waits = this.limit.beyond() == BeyondLimit::Wait;
-            if this.permit.is_none() && this.acquire.is_none() && waits {
+            let is_wanted = this.accepted.is_some() || this.limit.beyond() == BeyondLimit::Wait;
+            if this.permit.is_none() && this.acquire.is_none() && is_wanted {
                 this.acquire.set(Some(this.limit.acquire()));
             }
-            // Also where nobody may wait any more: then it is refused.
             if let Some(acquire) = this.acquire.as_mut().as_pin_mut() {
                 *this.permit = ready!(acquire.poll(cx)).ok();
                 this.acquire.set(None);
             }
-            let accepted = match this.accepted.take() {
-                None => ready!(this.stream.as_mut().poll_next(cx)),
-                accepted => accepted,
-            };
-            let io = match accepted {
-                Some(Ok(io)) => io,
+            if let Some(Ok(io)) = this.accepted.take() {
+                match this.permit.take() {
+                    Some(permit) => return Poll::Ready(Some(Ok(LimitedIo::new(io, permit)))),
+                    // Refused: dropping the connection closes it.
+                    None => continue,
+                }
+            }
+            match ready!(this.stream.as_mut().poll_next(cx)) {
+                Some(Ok(io)) => *this.accepted = Some(Ok(io)),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
-            };
-            if let Some(permit) = this.permit.take() {
-                return Poll::Ready(Some(Ok(LimitedIo::new(io, permit))));
             }
-            if this.limit.beyond() == BeyondLimit::Wait && !waits {
-                *this.accepted = Some(Ok(io));
-            } else if let Ok(permit) = this.limit.try_acquire() {
-                return Poll::Ready(Some(Ok(LimitedIo::new(io, permit))));
-            }
-            // Else it is refused: to drop the connection closes it.
         }
     }
 }

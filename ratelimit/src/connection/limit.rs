@@ -132,15 +132,6 @@ impl<O: Observe<ConcurrencyLimitEvent>> ConnectionLimit<O> {
             BeyondLimit::Refuse => None,
         }
     }
-
-    /// A place for a connection that was accepted without one. It waits if the policy says so by
-    /// now.
-    pub(super) async fn place(&self) -> Option<Permit<O>> {
-        match self.beyond() {
-            BeyondLimit::Wait => self.acquire().await.ok(),
-            BeyondLimit::Refuse => self.try_acquire().ok(),
-        }
-    }
 }
 
 impl<O> Clone for ConnectionLimit<O> {

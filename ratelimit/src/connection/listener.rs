@@ -46,7 +46,8 @@ impl<L, O: Observe<ConcurrencyLimitEvent>> LimitedListener<L, O> {
             let (io, address) = accept(&mut self.listener).await?;
             let permit = match ahead {
                 Some(permit) => Some(permit),
-                None => self.limit.place().await,
+                // Waits only if the policy says so by now.
+                None => self.limit.acquire().await.ok(),
             };
             if let Some(permit) = permit {
                 return Ok((LimitedIo::new(io, permit), address));
