@@ -163,7 +163,7 @@ struct ServiceScope {
 }
 
 /// How the scopes of a service stand to each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Precedence {
     /// The more exact is merged over the wider.
     Merged,

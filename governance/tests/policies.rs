@@ -6,7 +6,7 @@ mod schema;
 
 use std::time::Duration;
 
-use outrigger::{Format, PolicySet};
+use outrigger::{Format, PolicyKind, PolicySet};
 use outrigger_circuitbreak::{CircuitBreakerPolicy, WindowShape};
 use outrigger_core::{Criticality, Enforcement, MethodRef};
 use outrigger_loadbalance::{EjectionPolicy, Picker};
@@ -252,6 +252,15 @@ services:
         Picker::PeakEwma { decay: Duration::from_secs(3), failure_penalty: Duration::from_secs(1) };
     assert_eq!(*set.service("b").balance().unwrap().picker(), merged);
     assert_eq!(set.method(method("a", "m")).retry().unwrap().mode(), RetryMode::Failure);
+
+    let set = yaml(
+        "
+defaults: {retry: {mode: failure, enforcement: disabled}}
+services: {a: {retry: {mode: mixed, backup_delay: 5ms, idempotent: true}}}
+",
+    );
+    let enforcement = set.method(method("a", "m")).enforcement_of(PolicyKind::Retry);
+    assert_eq!(enforcement, Some(Enforcement::Disabled), "no setting of a mode");
 }
 
 #[test]
@@ -410,6 +419,9 @@ fn grpcs_outlier_detection_is_an_ejection() {
         set.service("a").balance().unwrap().ejection().cloned()
     };
     assert_eq!(ejection(r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#), None);
+    let passed_over = r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+      "successRateEjection": {}, "childPolicy": [{"xds_thing": {}}]}}, {"round_robin": {}}]}"#;
+    assert_eq!(ejection(passed_over), None, "it is not what is taken");
     let only_failures = ejection(
         r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
       "successRateEjection": {"enforcementPercentage": 0}, "failurePercentageEjection": {},
@@ -441,6 +453,10 @@ services:
     let of_time = WindowShape::Time { duration: Duration::from_secs(5), buckets: 100 };
     assert_eq!(window("a"), Some(of_time));
     assert_eq!(window("b"), Some(WindowShape::Count { calls: 50 }));
+    let said = refused(
+        "defaults: {circuit_breaker: {slidingWindowType: TIMEBASED, slidingWindowSize: 100}}",
+    );
+    assert!(said.contains("is \"TIMEBASED\"; it must be `COUNT_BASED` or `TIME_BASED`"), "{said}");
     let said = refused("defaults: {circuit_breaker: {time_window: 5s, count_window: 50}}");
     let expected = "p.yaml:1:47: `count_window` stands beside `time_window`; the window is of time \
                     or of calls";

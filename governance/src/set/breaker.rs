@@ -25,10 +25,16 @@ fn resilience4j(breaker: &mut Table, found: &mut Found) {
     let size = breaker.take("sliding_window_size");
     let kind = breaker.take("sliding_window_type");
     if let Some(size) = size {
-        let counts = kind.as_ref().and_then(|kind| kind.value.as_str());
+        let is = |word: &str| {
+            let kind = kind.as_ref().and_then(|kind| kind.value.as_str());
+            kind.is_some_and(|kind| kind.eq_ignore_ascii_case(word))
+        };
         // Its default is a window that counts calls.
-        if counts.is_none_or(|kind| kind.eq_ignore_ascii_case("COUNT_BASED")) {
+        if kind.is_none() || is("COUNT_BASED") {
             breaker.set("count_window", size.value);
+        } else if let Some(kind) = kind.as_ref().filter(|_| !is("TIME_BASED")) {
+            let expected = "`COUNT_BASED` or `TIME_BASED`";
+            found.problems.push(kind.value.problem("slidingWindowType", expected));
         } else {
             let value = match size.value.value {
                 Value::Integer(seconds) => Value::String(format!("{seconds}s")),

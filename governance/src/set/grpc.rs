@@ -192,15 +192,17 @@ fn picker(policy: &Entry, balance: &mut Table, found: &mut Found) -> Option<Node
             let children = settings.take("child_policy");
             outlier_detection(&mut settings, found);
             only_stated_rules(&mut settings, &place);
-            balance.set("ejection", Node::new(Value::Table(settings), place));
             let Some(Entry { value: Node { value: Value::List(children), .. }, .. }) = children
             else {
                 return None;
             };
-            return children.iter().find_map(|child| match child.as_table().map(|t| &*t.entries) {
-                Some([policy]) => picker(policy, balance, found),
-                _ => None,
-            });
+            let child =
+                children.iter().find_map(|child| match child.as_table().map(|t| &*t.entries) {
+                    Some([policy]) => picker(policy, balance, found),
+                    _ => None,
+                })?;
+            balance.set("ejection", Node::new(Value::Table(settings), place));
+            return Some(child);
         }
         _ => return None,
     };

@@ -63,7 +63,7 @@ fn enforce(table: &mut Table, enforcement: &Node, stated: Stated) {
     }
 }
 
-fn merge_entry(under: &mut Table, over: Entry) {
+fn merge_entry(under: &mut Table, mut over: Entry) {
     let Some(present) = under.entries.iter_mut().find(|entry| entry.key == over.key) else {
         return under.entries.push(over);
     };
@@ -76,6 +76,14 @@ fn merge_entry(under: &mut Table, over: Entry) {
             let Value::Table(new) = over.value.value else { unreachable!("seen above") };
             make_way(old, &new, WINDOWS);
             return new.entries.into_iter().for_each(|entry| merge_entry(old, entry));
+        }
+        // Whether it acts is no setting of a mode.
+        if is_other_mode
+            && let Some(entry) = old.take("enforcement")
+            && new.get("enforcement").is_none()
+            && let Value::Table(new) = &mut over.value.value
+        {
+            new.entries.push(entry);
         }
     }
     *present = over;
