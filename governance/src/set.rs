@@ -208,8 +208,10 @@ impl Scopes {
             let key = snake(&entry.key);
             if TOP.contains(&key.as_str()) {
                 // One whose settings are all commented out, or unset in protobuf's JSON.
-                if !matches!(entry.value.value, Value::Null) {
-                    parts.insert(key, entry.clone());
+                if !matches!(entry.value.value, Value::Null)
+                    && let Some(first) = parts.insert(key, entry.clone())
+                {
+                    found.beside(entry, &first.key);
                 }
             } else {
                 let problem = Problem::new(&entry.key_place, &entry.key, "is no setting here");

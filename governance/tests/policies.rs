@@ -464,6 +464,32 @@ services:
 }
 
 #[test]
+fn what_says_the_same_in_two_forms_is_refused() {
+    let grpc = "retryPolicy: {maxAttempts: 3, initialBackoff: 1s, maxBackoff: 1s, \
+                backoffMultiplier: 2, retryableStatusCodes: [UNAVAILABLE]}";
+    for (settings, beside) in [
+        (format!("retry: {{mode: failure}}, {grpc}"), "retry"),
+        (format!("hedging: {{delayQuantile: 0.9, idempotent: true}}, {grpc}"), "hedging"),
+        ("retry: {mode: failure}, hedging: {delayQuantile: 0.9, idempotent: true}".into(), "retry"),
+        (
+            "retry: {idempotent: true}, hedging: {delayQuantile: 0.9, idempotent: true}".into(),
+            "retry",
+        ),
+        ("rate_limit: 5/s, token_bucket: {maxTokens: 3}".into(), "rate_limit"),
+        ("rate_limit: {rate: 100/s, period: 1m}".into(), "rate"),
+        ("circuit_breaker: {slidingWindowSize: 10, count_window: 50}".into(), "count_window"),
+        ("circuit_breaker: {failureRateThreshold: 50, error_rate: 0.9}".into(), "error_rate"),
+    ] {
+        let said = refused(&format!("defaults: {{{settings}}}"));
+        assert!(said.contains(&format!("` stands beside `{beside}`, which says")), "{said}");
+    }
+    let said = refused("retryBudget: 10%\nretry_budget: 20%\n");
+    let expected = "p.yaml:2:1: `retry_budget` stands beside `retryBudget`, which says the same; \
+                    state one of them";
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn what_grpc_states_for_a_channel_does_not_stand_beside_the_same_of_ours() {
     for (ours, theirs, name) in [
         (

@@ -25,6 +25,9 @@ fn resilience4j(breaker: &mut Table, found: &mut Found) {
     let size = breaker.take("sliding_window_size");
     let kind = breaker.take("sliding_window_type");
     if let Some(size) = size {
+        for ours in WINDOWS.into_iter().filter(|ours| breaker.states(ours)) {
+            found.beside(&size, ours);
+        }
         let is = |word: &str| {
             let kind = kind.as_ref().and_then(|kind| kind.value.as_str());
             kind.is_some_and(|kind| kind.eq_ignore_ascii_case(word))

@@ -97,8 +97,7 @@ pub(super) fn of_channel(own: &mut Table, parts: &HashMap<String, Entry>, found:
         ("load_balancing_policy", "balance"),
     ] {
         if let Some(entry) = parts.get(theirs).filter(|_| parts.contains_key(ours)) {
-            let message = format!("stands beside `{ours}`, which says the same; state one of them");
-            found.problems.push(Problem::new(&entry.key_place, &entry.key, message));
+            found.beside(entry, ours);
         }
     }
     if let Some(entry) = parts.get("retry_throttling") {

@@ -25,6 +25,14 @@ pub(super) struct Found {
     pub(super) notes: Vec<Problem>,
 }
 
+impl Found {
+    /// `entry` stands where `other` is stated too, and one would go unread.
+    pub(super) fn beside(&mut self, entry: &Entry, other: &str) {
+        let message = format!("stands beside `{other}`, which says the same; state one of them");
+        self.problems.push(Problem::new(&entry.key_place, &entry.key, message));
+    }
+}
+
 /// Keys in `lowerCamelCase` become `snake_case`, here and below. Both spellings in one table are
 /// the same setting twice.
 pub(super) fn snake_case(node: &mut Node, found: &mut Found) {
@@ -130,6 +138,9 @@ pub(super) fn words(table: &mut Table, section: &str, found: &mut Found) {
             None => &mut *table,
             Some(outer) => {
                 if table.get(outer).is_none_or(|node| node.as_table().is_none()) {
+                    if table.states(outer) {
+                        found.beside(&entry, outer);
+                    }
                     let empty = Value::Table(Table::default());
                     table.set(outer, Node::new(empty, value.place.clone()));
                 }
@@ -229,6 +240,9 @@ fn rate(limit: &mut Table, found: &mut Found) {
     if humantime::parse_duration(&period).is_err() {
         return refuse(limit);
     }
+    if let Some(entry) = limit.entry("period") {
+        found.beside(entry, "rate");
+    }
     limit.set("rate", Node::new(Value::Integer(count), written.place.clone()));
     limit.set("period", Node::new(Value::String(period), written.place));
 }
@@ -236,6 +250,9 @@ fn rate(limit: &mut Table, found: &mut Found) {
 /// Envoy's token bucket.
 fn token_bucket(table: &mut Table, found: &mut Found) {
     let Some(mut entry) = table.take("token_bucket") else { return };
+    if table.states("rate_limit") {
+        found.beside(&entry, "rate_limit");
+    }
     if let Value::Table(bucket) = &mut entry.value.value {
         words(bucket, "token_bucket", found);
     }
@@ -334,6 +351,11 @@ fn grpc_retry(table: &mut Table, found: &mut Found) {
         found.problems.push(Problem::new(&hedging.key_place, "hedgingPolicy", message));
     }
     let Some(entry) = retry.or(hedging) else { return };
+    for ours in ["retry", "hedging"] {
+        if table.states(ours) {
+            found.beside(&entry, ours);
+        }
+    }
     let is_hedging = entry.key == "hedging_policy";
     let place = entry.value.place.clone();
     let Value::Table(mut grpc) = entry.value.value else {
@@ -423,7 +445,7 @@ fn backoff(grpc: &mut Table, place: &crate::document::Place, found: &mut Found) 
 fn hedging(table: &mut Table, found: &mut Found) {
     let Some(entry) = table.take("hedging") else { return };
     let place = entry.value.place.clone();
-    let Value::Table(mut hedging) = entry.value.value else {
+    let Some(mut hedging) = entry.value.as_table().cloned() else {
         found.problems.push(entry.value.problem("hedging", "a table"));
         return;
     };
@@ -439,6 +461,18 @@ fn hedging(table: &mut Table, found: &mut Found) {
         Some(Value::Table(retry)) => retry,
         _ => Table::default(),
     };
+    for ours in ["mode", "backup_delay"] {
+        if retry.states(ours) {
+            found.beside(&entry, "retry");
+        }
+    }
+    hedging.entries.retain(|entry| {
+        let is_twice = retry.states(&entry.key);
+        if is_twice {
+            found.beside(entry, "retry");
+        }
+        !is_twice
+    });
     retry.set("mode", Node::new(Value::String("backup".to_owned()), place.clone()));
     let mut delay = Table::default();
     delay.set("quantile", Node::new(Value::Table(quantile), place.clone()));
