@@ -677,6 +677,18 @@ impl<S: Service<Call, Response = Call, Error = Rejection>> CallsAtOnce for S {
     }
 }
 
+/// The time-out looks at the clock before the rate limit applies its quota, so time must not stand.
+#[tokio::test]
+async fn the_first_call_under_a_rate_limit_has_a_token() {
+    for _ in 0..50 {
+        let governance = Governance::new(set("defaults: {timeout: 1h, rate_limit: {rate: 1/h}}"));
+        let client =
+            governance.client(namer).layer(service_fn(async |call: Call| Ok::<_, Rejection>(call)));
+        assert_eq!(client.clone().oneshot("Get").await, Ok("Get"));
+        assert!(client.oneshot("Get").await.is_err(), "there was one");
+    }
+}
+
 #[tokio::test]
 async fn a_server_has_as_many_connections_as_the_newest_set_allows() {
     use tokio::net::{TcpListener, TcpStream};
